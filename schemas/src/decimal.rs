@@ -1,0 +1,201 @@
+//! Exact decimal numbers: every digit that came in goes out again.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An exact decimal number with the digits of its source: `218.3100` keeps both zeros.
+///
+/// At most 28 significant digits and 28 decimal places; a number beyond that is refused, never
+/// rounded. As JSON it is a string, because a JSON number is a binary float to most readers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Decimal(rust_decimal::Decimal);
+
+/// Why a text is not a number that can be kept exactly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    /// Not a decimal number at all.
+    #[error("{0:?} is not a decimal number")]
+    NotANumber(String),
+    /// A number, but one with more digits than can be kept.
+    #[error("{0:?} has more digits than can be kept exactly (28)")]
+    TooPrecise(String),
+}
+
+impl Decimal {
+    /// Zero.
+    pub const ZERO: Self = Self(rust_decimal::Decimal::ZERO);
+
+    /// Takes `1.50`, `-3`, `+.5`, and the scientific forms `1e-7` and `1.5E3`; nothing else: no
+    /// white space, no grouping, no `NaN`.
+    pub fn parse(text: &str) -> Result<Self, DecimalError> {
+        let not_a_number = || DecimalError::NotANumber(shorten(text));
+        let (mantissa, exponent) = match text.find(['e', 'E']) {
+            Some(at) => (&text[..at], text[at + 1..].parse::<i32>().map_err(|_| not_a_number())?),
+            None => (text, 0),
+        };
+        let unsigned = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
+        let is_decimal = unsigned.bytes().any(|b| b.is_ascii_digit())
+            && unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if !is_decimal {
+            return Err(not_a_number());
+        }
+        let number =
+            rust_decimal::Decimal::from_str_exact(mantissa).map_err(|error| match error {
+                rust_decimal::Error::ErrorString(_) => not_a_number(),
+                _ => DecimalError::TooPrecise(shorten(text)),
+            })?;
+        shift(number, exponent).map(Self).ok_or_else(|| DecimalError::TooPrecise(shorten(text)))
+    }
+
+    /// Greater than zero.
+    pub fn is_positive(self) -> bool {
+        self.0 > rust_decimal::Decimal::ZERO
+    }
+
+    /// Less than zero.
+    pub fn is_negative(self) -> bool {
+        self.0 < rust_decimal::Decimal::ZERO
+    }
+}
+
+/// `number` × 10^`exponent`, or nothing where digits would be lost.
+fn shift(number: rust_decimal::Decimal, exponent: i32) -> Option<rust_decimal::Decimal> {
+    let scale = i64::from(number.scale()) - i64::from(exponent);
+    if number.is_zero() {
+        return Some(number);
+    }
+    if (0..=28).contains(&scale) {
+        let scale = u32::try_from(scale).ok()?;
+        return rust_decimal::Decimal::try_from_i128_with_scale(number.mantissa(), scale).ok();
+    }
+    let zeros = u32::try_from(-scale).ok()?;
+    let mantissa = 10_i128.checked_pow(zeros)?.checked_mul(number.mantissa())?;
+    rust_decimal::Decimal::try_from_i128_with_scale(mantissa, 0).ok()
+}
+
+/// Keeps an error message short whatever was sent.
+fn shorten(text: &str) -> String {
+    const KEPT: usize = 40;
+    match text.char_indices().nth(KEPT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for Decimal {
+    type Err = DecimalError;
+
+    fn from_str(text: &str) -> Result<Self, DecimalError> {
+        Self::parse(text)
+    }
+}
+
+impl From<rust_decimal::Decimal> for Decimal {
+    fn from(number: rust_decimal::Decimal) -> Self {
+        Self(number)
+    }
+}
+
+impl From<Decimal> for rust_decimal::Decimal {
+    fn from(number: Decimal) -> Self {
+        number.0
+    }
+}
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Decimal {
+    fn schema_name() -> Cow<'static, str> {
+        "Decimal".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "An exact decimal number, with all the digits of its source.",
+            "pattern": "^-?[0-9]+(\\.[0-9]+)?$",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> String {
+        Decimal::parse(text).unwrap().to_string()
+    }
+
+    #[test]
+    fn every_digit_is_kept() {
+        for text in ["218.3100", "0.00000001", "150", "-37.63", "79228162514264337593543950335"] {
+            assert_eq!(read(text), text);
+        }
+        assert_eq!(read("1e-7"), "0.0000001");
+        assert_eq!(read("1.50E3"), "1500");
+        assert_eq!(read("1.5e1"), "15");
+        assert_eq!(read("2e5"), "200000");
+        assert_eq!(read("+.5"), "0.5");
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused() {
+        for text in [
+            "", ".", "-", "abc", "NaN", "1,5", "1 5", " 1", "1_000", "1e", "1e5.5", "0x10",
+            "1.2.3", "--1",
+        ] {
+            assert!(matches!(Decimal::parse(text), Err(DecimalError::NotANumber(_))), "{text:?}");
+        }
+        for text in
+            ["0.12345678901234567890123456789", "1e-29", "1e29", "1e2000000000", "1e-2000000000"]
+        {
+            assert!(matches!(Decimal::parse(text), Err(DecimalError::TooPrecise(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn as_json_it_is_a_string() {
+        let price = Decimal::parse("150.2300").unwrap();
+        assert_eq!(serde_json::to_string(&price).unwrap(), "\"150.2300\"");
+        assert_eq!(serde_json::from_str::<Decimal>("\"150.2300\"").unwrap(), price);
+        assert!(serde_json::from_str::<Decimal>("150.23").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn digits_round_trip(text in "-?[1-9][0-9]{0,12}(\\.[0-9]{1,10})?") {
+            prop_assert_eq!(read(&text), text);
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = Decimal::parse(&text);
+        }
+    }
+}

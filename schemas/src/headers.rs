@@ -1,0 +1,25 @@
+//! The headers of messages in the streams.
+
+/// The deterministic id of a message: the same provider event always has the same, and two events
+/// never share one. JetStream drops a second message with the same id (ADR-4, duplicate window).
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The source that a payload came from.
+pub const SOURCE: &str = "Lizards-Source";
+/// When the payload was received: RFC 3339, nanoseconds, UTC.
+pub const RECEIVED_AT: &str = "Lizards-Received-At";
+/// The media type of the body, as its provider named it.
+pub const CONTENT_TYPE: &str = "Content-Type";
+/// Which decoder reads the body: see [`Format`](crate::Format).
+pub const FORMAT: &str = "Lizards-Format";
+/// The column names of a CSV row, as the header line of its file names them.
+pub const COLUMNS: &str = "Lizards-Columns";
+/// Why a payload was rejected: see [`Reason`](crate::Reason).
+pub const REASON: &str = "Lizards-Reason";
+/// Where in the processing it was rejected: see [`Stage`](crate::Stage).
+pub const STAGE: &str = "Lizards-Stage";
+/// What exactly was wrong, in words.
+pub const ERROR: &str = "Lizards-Error";
+/// The sequence in `TICKS_RAW` of the payload that a tick or a rejection came from.
+pub const RAW_SEQUENCE: &str = "Lizards-Raw-Seq";
+/// The subject in `TICKS_RAW` of a rejected payload.
+pub const RAW_SUBJECT: &str = "Lizards-Raw-Subject";

@@ -1,0 +1,160 @@
+//! The bodies of HTTP requests and answers.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Candle, Symbol, Tick, tick::Utc};
+
+/// `GET /sources`: where prices are fetched from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sources {
+    /// One URL per source.
+    pub sources: Vec<String>,
+}
+
+/// `GET /sources/{name}`: how one source is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceStatus {
+    /// The name of the source.
+    pub name: String,
+    /// Where it fetches from.
+    pub url: String,
+    /// What it is doing.
+    pub state: SourceState,
+    /// When it last published something, UTC.
+    #[schemars(with = "Option<Utc>")]
+    pub last_success: Option<Timestamp>,
+    /// The last thing that went wrong, in words.
+    pub last_error: Option<String>,
+    /// When that was, UTC.
+    #[schemars(with = "Option<Utc>")]
+    pub last_error_at: Option<Timestamp>,
+    /// Payloads published since the start of the instance.
+    pub published: u64,
+}
+
+/// What a source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    /// Another instance owns it.
+    Standby,
+    /// Connecting, or before its first payload.
+    Starting,
+    /// Fetching.
+    Running,
+    /// Waiting after a failure.
+    BackingOff,
+    /// At its end: a file that was played.
+    Finished,
+}
+
+/// `POST /session`: where to open a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Session {
+    /// An address that the caller can reach.
+    pub websocket_url: String,
+}
+
+/// `GET /quotes?symbols=`: the newest ticks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quotes {
+    /// One per known symbol, in the order asked for.
+    pub quotes: Vec<Tick>,
+    /// Symbols of the request that no tick is known of.
+    pub unknown: Vec<String>,
+}
+
+/// `GET /ticks/{symbol}`: a page of stored ticks, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TickPage {
+    /// The ticks.
+    pub ticks: Vec<Tick>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /candles/{symbol}`: candles, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Candles {
+    /// The candles.
+    pub candles: Vec<Candle>,
+}
+
+/// `GET /symbols`: what is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Symbols {
+    /// Sorted.
+    pub symbols: Vec<Symbol>,
+}
+
+/// `GET /services`: all services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Services {
+    /// Sorted by name.
+    pub services: Vec<ServiceEntry>,
+}
+
+/// `GET /services/{service}`: the live instances of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceEntry {
+    /// The name of the service.
+    pub service_name: String,
+    /// How many instances live.
+    pub instance_count: usize,
+    /// When its oldest live instance registered, UTC.
+    #[schemars(with = "Utc")]
+    pub registered_at: Timestamp,
+    /// The instances, sorted.
+    pub instances: Vec<InstanceAddress>,
+}
+
+/// Where an instance listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceAddress {
+    /// The name of the instance, unique within its service.
+    pub instance: String,
+    /// The address it can be reached at.
+    pub ip_address: String,
+    /// The port it listens on.
+    pub port_number: u16,
+}
+
+/// `POST /services/{service}`: registers an instance of a service that does not speak NATS. The
+/// registration is a lease: it ends unless it is posted again within its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterInstance {
+    /// The name of the instance, unique within its service.
+    pub name: String,
+    /// The address it can be reached at.
+    pub ip_address: String,
+    /// The port it listens on.
+    pub port_number: u16,
+    /// What it speaks there: `http`.
+    pub protocol: String,
+}
+
+/// The value of a key in the KV bucket `registry`: a live instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Instance {
+    /// The name of its service: `lizards-provide`.
+    pub service: String,
+    /// The name of the instance, unique within its service.
+    pub instance: String,
+    /// The address it can be reached at.
+    pub ip_address: String,
+    /// The port it listens on.
+    pub port_number: u16,
+    /// What it speaks there.
+    pub protocol: String,
+    /// Its version.
+    pub version: String,
+    /// How busy it is, in units of its own service (for provide: open connections).
+    pub load: u64,
+    /// When it first registered, UTC.
+    #[schemars(with = "Utc")]
+    pub registered_at: Timestamp,
+}

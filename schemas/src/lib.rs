@@ -1,0 +1,28 @@
+//! The pure types of the pipeline and their rules: what crosses a boundary, and what may not.
+//!
+//! No I/O and no async live here. The JSON Schemas of everything that is JSON on a wire are
+//! generated from these types into `schemas/json/`, and a test fails when they drift.
+
+mod candle;
+mod client;
+mod decimal;
+pub mod headers;
+pub mod http;
+mod raw;
+mod rejection;
+mod source;
+pub mod subject;
+mod symbol;
+mod tick;
+
+pub use candle::{Candle, CandleInterval, IntervalError};
+pub use client::{
+    ClientError, ClientMessage, CloseReason, Closing, ErrorCode, ServerMessage, Subscribe,
+    Subscribed, Unsubscribe, Update,
+};
+pub use decimal::{Decimal, DecimalError};
+pub use raw::{EnvelopeError, Format, RawTick, rfc3339_nanos};
+pub use rejection::{Reason, Rejection, Stage};
+pub use source::{Source, SourceError};
+pub use symbol::{MANY_SYMBOLS, MAX_SYMBOL_BYTES, Symbol, SymbolError};
+pub use tick::{Tick, TickKind, event_id};

@@ -1,0 +1,114 @@
+//! The subjects of the pipeline and the names of its streams and buckets, in one place.
+
+use crate::{CandleInterval, MANY_SYMBOLS, Reason, Source, Symbol};
+
+/// The stream of provider payloads, byte for byte.
+pub const TICKS_RAW: &str = "TICKS_RAW";
+/// The stream of normalised ticks.
+pub const TICKS: &str = "TICKS";
+/// The stream of what could not be used, with the reason.
+pub const TICKS_REJECTED: &str = "TICKS_REJECTED";
+/// The stream of closed candles.
+pub const CANDLES: &str = "CANDLES";
+
+/// Everything in [`TICKS_RAW`].
+pub const ALL_RAW: &str = "ticks.raw.>";
+/// Everything in [`TICKS`].
+pub const ALL_TICKS: &str = "ticks.norm.*";
+/// Everything in [`TICKS_REJECTED`].
+pub const ALL_REJECTED: &str = "ticks.rejected.>";
+/// Everything in [`CANDLES`].
+pub const ALL_CANDLES: &str = "candles.>";
+
+/// The KV bucket of the newest tick per symbol.
+pub const LAST_PRICE: &str = "last_price";
+/// The KV bucket of live instances.
+pub const REGISTRY: &str = "registry";
+/// The KV bucket of what may change while running.
+pub const CONFIG: &str = "config";
+/// The KV bucket of leases: who owns a source, the processing, the store's writing.
+pub const LEASES: &str = "leases";
+
+/// The key in [`CONFIG`] of the symbols that sources say they will deliver.
+pub const SYMBOLS_KEY: &str = "symbols";
+
+const TICK_PREFIX: &str = "ticks.norm.";
+
+/// Where a raw payload goes; `None` is a payload of many symbols.
+pub fn raw(source: &Source, symbol: Option<&Symbol>) -> String {
+    match symbol {
+        Some(symbol) => format!("ticks.raw.{source}.{}", symbol.token()),
+        None => format!("ticks.raw.{source}.{MANY_SYMBOLS}"),
+    }
+}
+
+/// Everything raw of one source.
+pub fn all_raw_of(source: &Source) -> String {
+    format!("ticks.raw.{source}.*")
+}
+
+/// Where the ticks of a symbol go.
+pub fn tick(symbol: &Symbol) -> String {
+    format!("{TICK_PREFIX}{}", symbol.token())
+}
+
+/// The symbol of a subject that [`tick`] wrote.
+pub fn symbol_of_tick(subject: &str) -> Option<Symbol> {
+    Symbol::from_token(subject.strip_prefix(TICK_PREFIX)?).ok()
+}
+
+/// The symbol of a subject that [`raw`] wrote; `None` is a payload of many symbols, or no raw
+/// subject at all.
+pub fn symbol_of_raw(subject: &str) -> Option<Symbol> {
+    let mut tokens = subject.strip_prefix("ticks.raw.")?.split('.');
+    let (_source, symbol) = (tokens.next()?, tokens.next()?);
+    if tokens.next().is_some() || symbol == MANY_SYMBOLS {
+        return None;
+    }
+    Symbol::from_token(symbol).ok()
+}
+
+/// Where a rejected payload goes.
+pub fn rejected(source: &Source, reason: Reason) -> String {
+    format!("ticks.rejected.{source}.{reason}")
+}
+
+/// Where the closed candles of a symbol go.
+pub fn candle(interval: CandleInterval, symbol: &Symbol) -> String {
+    format!("candles.{interval}.{}", symbol.token())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn subjects_are_those_of_the_contract() {
+        let sim = Source::new("sim").unwrap();
+        let brk = Symbol::new("BRK.B").unwrap();
+        assert_eq!(raw(&sim, Some(&brk)), "ticks.raw.sim.BRK=2EB");
+        assert_eq!(raw(&sim, None), "ticks.raw.sim._");
+        assert_eq!(tick(&brk), "ticks.norm.BRK=2EB");
+        assert_eq!(rejected(&sim, Reason::Malformed), "ticks.rejected.sim.malformed");
+        assert_eq!(candle(CandleInterval::OneMinute, &brk), "candles.1m.BRK=2EB");
+        assert_eq!(symbol_of_raw("ticks.raw.sim._"), None);
+        assert_eq!(symbol_of_raw("ticks.raw.sim.BRK=2EB"), Some(brk));
+    }
+
+    proptest! {
+        #[test]
+        fn a_symbol_is_one_token_of_any_subject(text in "\\PC{1,16}") {
+            prop_assume!(Symbol::new(&text).is_ok());
+            let symbol = Symbol::new(&text).unwrap();
+            let source = Source::new("sim").unwrap();
+            let raw = raw(&source, Some(&symbol));
+            prop_assert_eq!(raw.split('.').count(), 4);
+            prop_assert_eq!(symbol_of_raw(&raw), Some(symbol.clone()));
+            let tick = tick(&symbol);
+            prop_assert_eq!(tick.split('.').count(), 3);
+            prop_assert_eq!(symbol_of_tick(&tick), Some(symbol));
+        }
+    }
+}

@@ -1,1 +1,14 @@
-//! .
+//! What every role needs to be a service, and nothing else: the shared handles ([`Context`]),
+//! HTTP serving with health and metrics, problem details, logging and metrics set-up.
+
+mod context;
+mod health;
+mod problem;
+mod retry;
+mod telemetry;
+
+pub use context::{Context, Role, ServeError, ServiceConfig};
+pub use health::{Check, Health};
+pub use problem::Problem;
+pub use retry::Backoff;
+pub use telemetry::{LogConfig, LogFormat, Telemetry, TelemetryError};

@@ -1,0 +1,134 @@
+//! Key-value buckets (ADR-8).
+
+use std::time::Duration;
+
+use async_nats::jetstream::kv;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use crate::Nats;
+
+/// A key-value bucket. Cheap to clone.
+#[derive(Clone)]
+pub struct Bucket(kv::Store);
+
+/// A bucket cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the bucket {bucket} cannot be {action}: {fault}")]
+pub struct BucketError {
+    bucket: String,
+    action: &'static str,
+    fault: String,
+}
+
+/// A key got a value, or lost it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// Its value; `None` where it was deleted or its time ran out.
+    pub value: Option<Bytes>,
+    /// The revision of the change, growing within the bucket.
+    pub revision: u64,
+}
+
+impl Nats {
+    /// Opens a bucket, and creates it where it is not there.
+    ///
+    /// With `time_to_live`, a key goes unless it is written again within that time, and whoever
+    /// watches is told (ADR-48, limit markers).
+    pub async fn bucket(
+        &self,
+        name: &str,
+        description: &str,
+        time_to_live: Option<Duration>,
+    ) -> Result<Bucket, BucketError> {
+        let config = kv::Config {
+            bucket: name.to_owned(),
+            description: description.to_owned(),
+            history: 1,
+            max_age: time_to_live.unwrap_or_default(),
+            limit_markers: time_to_live.map(|_| Duration::from_secs(60)),
+            num_replicas: self.replicas,
+            ..kv::Config::default()
+        };
+        match self.jetstream.create_or_update_key_value(config).await {
+            Ok(store) => Ok(Bucket(store)),
+            Err(fault) => {
+                Err(BucketError { bucket: name.to_owned(), action: "opened", fault: fault.to_string() })
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// The value of a key and its revision.
+    pub async fn get(&self, key: &str) -> Result<Option<(Bytes, u64)>, BucketError> {
+        let entry = self.0.entry(key).await.map_err(|fault| self.fault("read", fault))?;
+        Ok(entry
+            .filter(|entry| entry.operation == kv::Operation::Put)
+            .map(|entry| (entry.value, entry.revision)))
+    }
+
+    /// Sets a key, whatever it was.
+    pub async fn put(&self, key: &str, value: Bytes) -> Result<u64, BucketError> {
+        self.0.put(key, value).await.map_err(|fault| self.fault("written", fault))
+    }
+
+    /// Sets a key that has no value; `None` where it has one.
+    pub async fn create(&self, key: &str, value: Bytes) -> Result<Option<u64>, BucketError> {
+        match self.0.create(key, value).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(fault) if fault.kind() == kv::CreateErrorKind::AlreadyExists => Ok(None),
+            Err(fault) => Err(self.fault("written", fault)),
+        }
+    }
+
+    /// Sets a key that is still at this revision; `None` where it is not.
+    pub async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: u64,
+    ) -> Result<Option<u64>, BucketError> {
+        match self.0.update(key, value, revision).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(fault) if fault.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(None),
+            Err(fault) => Err(self.fault("written", fault)),
+        }
+    }
+
+    /// Takes the value from a key, if it is still at this revision where one is given.
+    pub async fn delete(&self, key: &str, revision: Option<u64>) -> Result<(), BucketError> {
+        self.0
+            .delete_expect_revision(key, revision)
+            .await
+            .map_err(|fault| self.fault("written", fault))
+    }
+
+    /// All keys that have a value, then every change, live.
+    pub async fn watch(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Change, BucketError>> + Send + Unpin + use<>, BucketError>
+    {
+        let bucket = self.0.name.clone();
+        let changes =
+            self.0.watch_with_history(">").await.map_err(|fault| self.fault("watched", fault))?;
+        Ok(changes.map(move |change| match change {
+            Ok(entry) => Ok(Change {
+                key: entry.key,
+                value: (entry.operation == kv::Operation::Put).then_some(entry.value),
+                revision: entry.revision,
+            }),
+            Err(fault) => Err(BucketError {
+                bucket: bucket.clone(),
+                action: "watched",
+                fault: fault.to_string(),
+            }),
+        }))
+    }
+
+    fn fault(&self, action: &'static str, fault: impl ToString) -> BucketError {
+        BucketError { bucket: self.0.name.clone(), action, fault: fault.to_string() }
+    }
+}

@@ -1,0 +1,178 @@
+//! The streams, consumers and buckets of the pipeline, declared once, as data.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use schemas::subject;
+use serde::{Deserialize, Serialize};
+
+/// The streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Provider payloads, byte for byte.
+    Raw,
+    /// Normalised ticks.
+    Ticks,
+    /// What could not be used, with the reason.
+    Rejected,
+    /// Closed candles.
+    Candles,
+}
+
+impl Stream {
+    /// All streams.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Ticks, Self::Rejected, Self::Candles];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => subject::TICKS_RAW,
+            Self::Ticks => subject::TICKS,
+            Self::Rejected => subject::TICKS_REJECTED,
+            Self::Candles => subject::CANDLES,
+        }
+    }
+
+    /// The subjects it stores.
+    pub fn subjects(self) -> &'static str {
+        match self {
+            Self::Raw => subject::ALL_RAW,
+            Self::Ticks => subject::ALL_TICKS,
+            Self::Rejected => subject::ALL_REJECTED,
+            Self::Candles => subject::ALL_CANDLES,
+        }
+    }
+
+    /// What it holds, for `nats stream info`.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Raw => "provider payloads as fetched, byte for byte",
+            Self::Ticks => "normalised ticks, one a message, in event order per symbol",
+            Self::Rejected => "payloads that could not be used, unchanged, with the reason",
+            Self::Candles => "closed OHLCV candles",
+        }
+    }
+
+    /// The stream that stores the subject.
+    pub fn of_subject(subject: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| {
+            let prefix = stream.subjects().trim_end_matches(['>', '*']);
+            subject.len() > prefix.len() && subject.starts_with(prefix)
+        })
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A durable consumer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Its name.
+    pub name: &'static str,
+    /// The stream it reads, all of it.
+    pub stream: Stream,
+    /// What it is for, for `nats consumer info`.
+    pub description: &'static str,
+    /// How many messages may be delivered and not yet acknowledged: the bound of what its reader
+    /// holds in memory.
+    pub window: u32,
+}
+
+/// Decodes and validates.
+pub const PROCESS: Durable = Durable {
+    name: "process",
+    stream: Stream::Raw,
+    description: "decodes, validates and republishes",
+    window: 4_096,
+};
+
+/// Keeps every raw payload.
+pub const ARCHIVE: Durable = Durable {
+    name: "archive",
+    stream: Stream::Raw,
+    description: "writes every raw payload to the raw store",
+    window: 8_192,
+};
+
+/// Stores normalised ticks.
+pub const STORE: Durable = Durable {
+    name: "store",
+    stream: Stream::Ticks,
+    description: "writes ticks to the store and the newest to last_price",
+    window: 8_192,
+};
+
+/// How much the streams keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamsConfig {
+    /// How long `TICKS_RAW` keeps a payload, in hours.
+    pub raw_max_age_hours: u64,
+    /// How large `TICKS_RAW` may grow, in MiB; the oldest goes first.
+    pub raw_max_mib: u64,
+    /// How long `TICKS` keeps a tick, in hours.
+    pub ticks_max_age_hours: u64,
+    /// How large `TICKS` may grow, in MiB; the oldest goes first.
+    pub ticks_max_mib: u64,
+    /// How long `TICKS_REJECTED` keeps a rejection, in hours.
+    pub rejected_max_age_hours: u64,
+    /// How large `TICKS_REJECTED` may grow, in MiB; the oldest goes first.
+    pub rejected_max_mib: u64,
+    /// How long `CANDLES` keeps a candle, in hours.
+    pub candles_max_age_hours: u64,
+    /// How large `CANDLES` may grow, in MiB; the oldest goes first.
+    pub candles_max_mib: u64,
+    /// How long a message id is remembered, so that its second message is dropped, in seconds.
+    pub duplicate_window_secs: u64,
+    /// How many servers of a NATS cluster keep each stream and bucket: 1, 3 or 5.
+    pub replicas: usize,
+}
+
+impl Default for StreamsConfig {
+    fn default() -> Self {
+        const WEEK: u64 = 7 * 24;
+        Self {
+            raw_max_age_hours: WEEK,
+            raw_max_mib: 2_048,
+            ticks_max_age_hours: WEEK,
+            ticks_max_mib: 2_048,
+            rejected_max_age_hours: 4 * WEEK,
+            rejected_max_mib: 512,
+            candles_max_age_hours: 4 * WEEK,
+            candles_max_mib: 256,
+            duplicate_window_secs: 120,
+            replicas: 1,
+        }
+    }
+}
+
+impl StreamsConfig {
+    /// The age in hours and the size in MiB that a stream may reach.
+    pub fn limits(&self, stream: Stream) -> (u64, u64) {
+        match stream {
+            Stream::Raw => (self.raw_max_age_hours, self.raw_max_mib),
+            Stream::Ticks => (self.ticks_max_age_hours, self.ticks_max_mib),
+            Stream::Rejected => (self.rejected_max_age_hours, self.rejected_max_mib),
+            Stream::Candles => (self.candles_max_age_hours, self.candles_max_mib),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_belongs_to_one_stream() {
+        assert_eq!(Stream::of_subject("ticks.raw.sim.AAPL"), Some(Stream::Raw));
+        assert_eq!(Stream::of_subject("ticks.norm.AAPL"), Some(Stream::Ticks));
+        assert_eq!(Stream::of_subject("ticks.rejected.sim.future"), Some(Stream::Rejected));
+        assert_eq!(Stream::of_subject("candles.1m.AAPL"), Some(Stream::Candles));
+        assert_eq!(Stream::of_subject("ticks.norm."), None);
+        assert_eq!(Stream::of_subject("orders.AAPL"), None);
+    }
+}

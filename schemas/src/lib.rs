@@ -7,6 +7,7 @@ mod candle;
 mod client;
 mod decimal;
 pub mod headers;
+mod html;
 pub mod http;
 mod raw;
 mod rejection;
@@ -21,6 +22,7 @@ pub use client::{
     Subscribed, Unsubscribe, Update,
 };
 pub use decimal::{Decimal, DecimalError};
+pub use html::{HtmlField, HtmlSite};
 pub use raw::{EnvelopeError, Format, RawTick, rfc3339_nanos};
 pub use rejection::{Reason, Rejection, Stage};
 pub use source::{Source, SourceError};

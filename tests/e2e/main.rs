@@ -1,0 +1,4 @@
+//! The whole program against real servers.
+
+mod deploy;
+mod servers;

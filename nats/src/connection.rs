@@ -1,11 +1,23 @@
 //! The connection to NATS.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use async_nats::{
+    Auth, AuthError, ConnectErrorKind, ConnectOptions, Event,
+    jetstream::{self, ContextBuilder},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use crate::bucket::{Bucket, BucketError};
+/// Where a NATS server is expected when nothing is configured.
+const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
 /// How NATS is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,13 +92,20 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Nats {
     pub(crate) client: async_nats::Client,
-    pub(crate) jetstream: async_nats::jetstream::Context,
+    pub(crate) jetstream: jetstream::Context,
     pub(crate) config: NatsConfig,
+    /// How long a lease or a registration outlives its owner.
+    pub(crate) lease_ttl: Duration,
+    /// How many servers keep each stream and bucket.
+    pub(crate) replicas: usize,
 }
 
 /// How long a request to the server may take. Short, because requests are repeated: a cluster
 /// that elects a leader answers the next one.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The oldest server that has all we use: consumer reset (ADR-60) came with it.
+const OLDEST_SERVER: (u64, u64) = (2, 14);
 
 impl Nats {
     /// Connects, and checks that the server is new enough and has JetStream.
@@ -95,21 +114,21 @@ impl Nats {
         lease_ttl: Duration,
         replicas: usize,
     ) -> Result<Self, ConnectError> {
-        let client = one_connection_options(config)
+        let client = config
+            .with_credentials(ConnectOptions::new())
             .name("lizards")
             .connect(config.addresses())
             .await
             .map_err(|fault| config.fault(&fault))?;
         let info = client.server_info();
+        let url = config.addresses().join(",");
         if !is_new_enough(&info.version) {
-            return Err(ConnectError::TooOld { url: config.redacted(), version: info.version });
+            return Err(ConnectError::TooOld { url, version: info.version });
         }
         if !info.jetstream {
-            return Err(ConnectError::NoJetStream { url: config.redacted() });
+            return Err(ConnectError::NoJetStream { url });
         }
-        let jetstream = async_nats::jetstream::ContextBuilder::new()
-            .timeout(REQUEST_TIMEOUT)
-            .build(client.clone());
+        let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
         Ok(Self { client, jetstream, config: config.clone(), lease_ttl, replicas })
     }
 
@@ -118,13 +137,110 @@ impl Nats {
         self.client.server_info().version
     }
 
-    /// How long the server takes to answer.
-    pub async fn round_trip(&self) -> Result<Duration, ConnectError> {
-        let start = std::time::Instant::now();
+    /// Waits until everything that was sent is with the server.
+    pub async fn flush(&self) -> Result<(), ConnectError> {
         self.client.flush().await.map_err(|fault| ConnectError::Unreachable {
-            url: self.config.redacted(),
+            url: self.config.addresses().join(","),
             fault: fault.to_string(),
-        })?;
-        Ok(start.elapsed())
+        })
+    }
+
+    /// Opens a connection that never reconnects: when it breaks, it is dead, and the token is
+    /// cancelled.
+    ///
+    /// A client that reconnects sends what it still had queued through the new connection, behind
+    /// a hole of what was lost with the old one. An ordered session cannot have that. Credentials
+    /// that are good for one handshake only, and a single allowed attempt, are the way to tell
+    /// async-nats so.
+    pub(crate) async fn session(
+        &self,
+    ) -> Result<(async_nats::Client, CancellationToken), ConnectError> {
+        let dead = CancellationToken::new();
+        let used = Arc::new(AtomicBool::new(false));
+        let config = self.config.clone();
+        let options = ConnectOptions::with_auth_callback(move |_nonce| {
+            let first = !used.swap(true, Ordering::Relaxed);
+            let auth = config.auth();
+            async move {
+                if first { Ok(auth) } else { Err(AuthError::new("a session is one connection")) }
+            }
+        });
+        let died = dead.clone();
+        let client = options
+            .max_reconnects(1)
+            .event_callback(move |event| {
+                if matches!(event, Event::Disconnected | Event::Closed) {
+                    died.cancel();
+                }
+                std::future::ready(())
+            })
+            .name("lizards session")
+            .connect(self.config.addresses())
+            .await
+            .map_err(|fault| self.config.fault(&fault))?;
+        Ok((client, dead))
+    }
+}
+
+impl NatsConfig {
+    /// Where a private server is not meant: the servers to connect to.
+    pub fn addresses(&self) -> Vec<String> {
+        let url = if self.url.is_empty() { DEFAULT_URL } else { &self.url };
+        url.split(',').map(|address| address.trim().to_owned()).collect()
+    }
+
+    fn auth(&self) -> Auth {
+        let given = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+        let mut auth = Auth::new();
+        auth.username = given(&self.user);
+        auth.password = given(&self.password);
+        auth.token = given(&self.token);
+        auth
+    }
+
+    fn with_credentials(&self, options: ConnectOptions) -> ConnectOptions {
+        if !self.token.is_empty() {
+            options.token(self.token.clone())
+        } else if !self.user.is_empty() {
+            options.user_and_password(self.user.clone(), self.password.clone())
+        } else {
+            options
+        }
+    }
+
+    fn fault(&self, fault: &async_nats::ConnectError) -> ConnectError {
+        let url = self.addresses().join(",");
+        match fault.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                ConnectError::Unauthorized { url }
+            }
+            _ => ConnectError::Unreachable { url, fault: fault.to_string() },
+        }
+    }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_SERVER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_told_from_new_ones() {
+        for (version, good) in
+            [("2.14.0", true), ("2.15.1", true), ("3.0.0-beta", true), ("2.9.10", false), ("", false)]
+        {
+            assert_eq!(is_new_enough(version), good, "{version}");
+        }
+    }
+
+    #[test]
+    fn several_servers_may_be_given() {
+        let config = NatsConfig { url: "nats://a:1, nats://b:2".into(), ..NatsConfig::default() };
+        assert_eq!(config.addresses(), ["nats://a:1", "nats://b:2"]);
+        assert_eq!(NatsConfig::default().addresses(), ["nats://127.0.0.1:4222"]);
     }
 }

@@ -1,1 +1,0 @@
-//! JetStream as the broker.

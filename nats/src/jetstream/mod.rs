@@ -1,0 +1,211 @@
+//! JetStream as the broker.
+
+mod consumer;
+mod publisher;
+mod reader;
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self,
+    consumer::{AckPolicy, DeliverPolicy, pull},
+    stream::{self, DiscardPolicy, LastRawMessageErrorKind, StorageType},
+};
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+
+use crate::{
+    Broker, BrokerError, Consumer, Exclusivity, Message, Nats, Publisher, Reader, Start,
+    StreamState,
+    topology::{Durable, Stream, StreamsConfig},
+};
+
+/// The streams of the pipeline in JetStream.
+pub struct JetStream {
+    nats: Nats,
+    streams: StreamsConfig,
+}
+
+impl JetStream {
+    /// The streams at the servers of a connection.
+    pub fn new(nats: Nats, streams: StreamsConfig) -> Self {
+        Self { nats, streams }
+    }
+
+    async fn stream(&self, stream: Stream) -> Result<stream::Stream<()>, BrokerError> {
+        self.nats.jetstream.get_stream_no_info(stream.name()).await.map_err(unreachable)
+    }
+
+    fn stream_config(&self, stream: Stream) -> stream::Config {
+        const HOUR: u64 = 3_600;
+        const MIB: u64 = 1 << 20;
+        let (hours, mib) = self.streams.limits(stream);
+        stream::Config {
+            name: stream.name().to_owned(),
+            description: Some(stream.description().to_owned()),
+            subjects: vec![stream.subjects().to_owned()],
+            max_age: Duration::from_secs(hours.saturating_mul(HOUR)),
+            max_bytes: i64::try_from(mib.saturating_mul(MIB)).unwrap_or(i64::MAX),
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            num_replicas: self.streams.replicas,
+            duplicate_window: Duration::from_secs(self.streams.duplicate_window_secs),
+            allow_direct: true,
+            ..stream::Config::default()
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for JetStream {
+    async fn declare(&self) -> Result<(), BrokerError> {
+        for stream in Stream::ALL {
+            self.nats
+                .jetstream
+                .create_or_update_stream(self.stream_config(stream))
+                .await
+                .map_err(|fault| refused_stream(stream, &fault))?;
+        }
+        Ok(())
+    }
+
+    async fn publisher(
+        &self,
+        streams: &[Stream],
+        exclusivity: Exclusivity,
+    ) -> Result<Box<dyn Publisher>, BrokerError> {
+        let mut expected = Vec::new();
+        if exclusivity == Exclusivity::Exclusive {
+            for stream in streams {
+                expected.push((*stream, self.state(*stream).await?.last_sequence));
+            }
+        }
+        let (client, dead) = self.nats.session().await.map_err(unreachable)?;
+        Ok(Box::new(publisher::Session::open(client, dead, expected).await?))
+    }
+
+    async fn consumer(&self, durable: &Durable) -> Result<Box<dyn Consumer>, BrokerError> {
+        let stream = self.stream(durable.stream).await?;
+        Ok(Box::new(consumer::Session::open(&self.nats, &stream, durable).await?))
+    }
+
+    async fn reader(
+        &self,
+        stream: Stream,
+        subjects: &[String],
+        start: Start,
+    ) -> Result<Box<dyn Reader>, BrokerError> {
+        let stream = self.stream(stream).await?;
+        Ok(Box::new(reader::Session::open(&stream, subjects, start).await?))
+    }
+
+    async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {
+        match self.stream(stream).await?.get_last_raw_message_by_subject(pattern).await {
+            Ok(message) => Ok(Some(Message {
+                subject: message.subject.into_string(),
+                headers: headers(&message.headers),
+                body: message.payload,
+                sequence: message.sequence,
+                stored_at: utc(message.time)?,
+            })),
+            Err(fault) if fault.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(fault) => Err(unreachable(fault)),
+        }
+    }
+
+    async fn newest_per_subject(
+        &self,
+        stream: Stream,
+    ) -> Result<(StreamState, Vec<Message>), BrokerError> {
+        let mut state = self.state(stream).await?;
+        let mut consumer = self
+            .stream(stream)
+            .await?
+            .create_consumer(pull::Config {
+                deliver_policy: DeliverPolicy::LastPerSubject,
+                ack_policy: AckPolicy::None,
+                memory_storage: true,
+                inactive_threshold: Duration::from_secs(30),
+                ..pull::Config::default()
+            })
+            .await
+            .map_err(unreachable)?;
+        let wanted = usize::try_from(consumer.info().await.map_err(unreachable)?.num_pending)
+            .unwrap_or(usize::MAX);
+        let mut newest = Vec::new();
+        while newest.len() < wanted {
+            const BATCH: usize = 1_000;
+            let batch = consumer
+                .fetch()
+                .max_messages(BATCH.min(wanted - newest.len()))
+                .messages()
+                .await
+                .map_err(unreachable)?;
+            let messages: Vec<_> = batch.try_collect().await.map_err(unreachable)?;
+            if messages.is_empty() {
+                // Some of them have aged out meanwhile.
+                break;
+            }
+            for message in messages {
+                newest.push(delivered(message)?.0);
+            }
+        }
+        // A consumer of this kind goes on with what is stored after it was made, in order. Up to
+        // the highest sequence seen, nothing is missing either way.
+        state.last_sequence = newest
+            .iter()
+            .map(|message| message.sequence)
+            .fold(state.last_sequence, u64::max);
+        Ok((state, newest))
+    }
+
+    async fn state(&self, stream: Stream) -> Result<StreamState, BrokerError> {
+        let info = self.stream(stream).await?.get_info().await.map_err(unreachable)?;
+        Ok(StreamState {
+            first_sequence: info.state.first_sequence,
+            last_sequence: info.state.last_sequence,
+            messages: info.state.messages,
+        })
+    }
+}
+
+/// A delivered message, its place in the deliveries of its consumer, and where to acknowledge it.
+fn delivered(
+    message: jetstream::Message,
+) -> Result<(Message, u64, async_nats::Subject), BrokerError> {
+    let info = message.info().map_err(unreachable)?;
+    let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
+    let stored_at = utc(info.published)?;
+    let (message, _) = message.split();
+    let reply = message.reply.unwrap_or_else(|| async_nats::Subject::from_static(""));
+    let headers = message.headers.as_ref().map(headers).unwrap_or_default();
+    let subject = message.subject.into_string();
+    Ok((Message { subject, headers, body: message.payload, sequence, stored_at }, delivery, reply))
+}
+
+fn headers(map: &async_nats::HeaderMap) -> Vec<(String, String)> {
+    map.iter()
+        .flat_map(|(name, values)| {
+            values.iter().map(|value| (name.to_string(), value.as_str().to_owned()))
+        })
+        .collect()
+}
+
+fn utc(time: async_nats::datetime::DateTime) -> Result<Timestamp, BrokerError> {
+    Timestamp::from_nanosecond(time.unix_timestamp_nanos()).map_err(unreachable)
+}
+
+fn unreachable(fault: impl ToString) -> BrokerError {
+    BrokerError::Unreachable(fault.to_string())
+}
+
+fn refused_stream(stream: Stream, fault: &jetstream::context::CreateStreamError) -> BrokerError {
+    use jetstream::context::CreateStreamErrorKind as Kind;
+    match fault.kind() {
+        Kind::JetStream(error) => BrokerError::Refused(format!(
+            "stream {stream}: {error} (its limits are streams.* in the configuration)"
+        )),
+        _ => unreachable(fault),
+    }
+}

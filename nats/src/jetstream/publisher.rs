@@ -1,0 +1,163 @@
+//! A publishing session: one connection, receipts collected on one inbox.
+
+use std::{collections::VecDeque, time::Duration};
+
+use async_nats::{Client, HeaderMap, Subscriber, header};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::unreachable;
+use crate::{BrokerError, NewMessage, Publisher, Receipt, topology::Stream};
+
+/// How long the server may take to store a message, before the session counts as broken.
+const RECEIPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server's error code for a stream whose last sequence is not the expected one.
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
+
+/// An open session.
+///
+/// Its connection never reconnects (see `Nats::session`), and the server stores what comes over
+/// one connection in order: what is stored is a prefix of what was sent. An exclusive session
+/// proves more: each message names the sequence it expects the stream to be at
+/// (`Nats-Expected-Last-Sequence`), so that the first write of another session ends this one.
+pub(super) struct Session {
+    client: Client,
+    receipts: Subscriber,
+    inbox: String,
+    dead: CancellationToken,
+    /// Exclusive streams and the last sequence each will have once all in flight is stored.
+    expected: Vec<(Stream, u64)>,
+    /// In the order of sending; the front has the ticket `first_ticket`.
+    in_flight: VecDeque<Flight>,
+    first_ticket: u64,
+}
+
+struct Flight {
+    stream: Option<Stream>,
+    receipt: Option<Receipt>,
+}
+
+#[derive(Deserialize)]
+struct PublishAnswer {
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<PublishFault>,
+}
+
+#[derive(Deserialize)]
+struct PublishFault {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl Session {
+    pub(super) async fn open(
+        client: Client,
+        dead: CancellationToken,
+        expected: Vec<(Stream, u64)>,
+    ) -> Result<Self, BrokerError> {
+        let inbox = client.new_inbox();
+        let receipts = client.subscribe(format!("{inbox}.*")).await.map_err(unreachable)?;
+        Ok(Self {
+            client,
+            receipts,
+            inbox,
+            dead,
+            expected,
+            in_flight: VecDeque::new(),
+            first_ticket: 0,
+        })
+    }
+
+    fn headers(&mut self, message: &NewMessage, stream: Option<Stream>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &message.headers {
+            headers.insert(*name, value.as_str());
+        }
+        if let Some((_, last)) =
+            self.expected.iter_mut().find(|(exclusive, _)| Some(*exclusive) == stream)
+        {
+            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
+            *last += 1;
+        }
+        headers
+    }
+
+    /// Takes in one answer of the server.
+    fn settle(&mut self, answer: &async_nats::Message) -> Result<(), BrokerError> {
+        let ticket = answer.subject[self.inbox.len() + 1..].parse::<u64>().map_err(unreachable)?;
+        if answer.status.is_some() {
+            return Err(unreachable("no stream takes the message"));
+        }
+        let parsed: PublishAnswer = serde_json::from_slice(&answer.payload).map_err(unreachable)?;
+        let flight = ticket
+            .checked_sub(self.first_ticket)
+            .and_then(|place| self.in_flight.get_mut(usize::try_from(place).ok()?));
+        let Some(flight) = flight else { return Ok(()) };
+        match (parsed.error, flight.stream) {
+            (None, _) => {
+                flight.receipt = Some(Receipt { duplicate: parsed.duplicate });
+                Ok(())
+            }
+            (Some(fault), Some(stream)) if fault.err_code == WRONG_LAST_SEQUENCE => {
+                Err(BrokerError::Fenced(stream))
+            }
+            (Some(fault), _) => Err(BrokerError::Refused(fault.description)),
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for Session {
+    async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
+        if self.dead.is_cancelled() {
+            return Err(unreachable("the connection broke"));
+        }
+        let stream = Stream::of_subject(&message.subject);
+        let ticket = self.first_ticket + self.in_flight.len() as u64;
+        let headers = self.headers(&message, stream);
+        self.client
+            .publish_with_reply_and_headers(
+                message.subject,
+                format!("{}.{ticket}", self.inbox),
+                headers,
+                message.body,
+            )
+            .await
+            .map_err(unreachable)?;
+        self.in_flight.push_back(Flight { stream, receipt: None });
+        Ok(())
+    }
+
+    async fn confirmed(&mut self) -> Result<Receipt, BrokerError> {
+        if self.in_flight.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            if let Some(receipt) = self.in_flight.front().and_then(|flight| flight.receipt) {
+                self.in_flight.pop_front();
+                self.first_ticket += 1;
+                return Ok(receipt);
+            }
+            let answer = tokio::select! {
+                biased;
+                answer = tokio::time::timeout(RECEIPT_TIMEOUT, self.receipts.next()) => answer,
+                () = self.dead.cancelled() => return Err(unreachable("the connection broke")),
+            };
+            match answer {
+                Ok(Some(answer)) => self.settle(&answer)?,
+                Ok(None) => return Err(unreachable("the connection broke")),
+                Err(_) => return Err(unreachable("no receipt came in time")),
+            }
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+}

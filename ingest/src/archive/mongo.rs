@@ -1,0 +1,191 @@
+//! The store in MongoDB: one document a message, in the collection `raw_ticks`.
+//!
+//! Times are BSON dates, which count milliseconds, for queries and the TTL index; the exact time
+//! is beside them as RFC 3339 text. The index on source, symbol and time serves "the payloads of
+//! this symbol in that hour".
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use mongodb::{
+    Client, Collection, Database, IndexModel,
+    bson::{self, Binary, Bson, Document, doc, spec::BinarySubtype},
+    error::{Error, ErrorKind},
+    options::{Acknowledgment, ClientOptions, ConnectionString, IndexOptions, WriteConcern},
+};
+use schemas::rfc3339_nanos;
+
+use super::{RawRecord, RawStore, StoreError};
+
+const COLLECTION: &str = "raw_ticks";
+/// The driver would look for a server for 30 s before it says that there is none.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// `DuplicateKey` among MongoDB's error codes.
+const DUPLICATE_KEY: i32 = 11_000;
+
+/// The raw store in MongoDB.
+pub(super) struct MongoStore {
+    raw_ticks: Collection<Document>,
+}
+
+/// Whether it is an address that the driver takes; otherwise why not, without the password.
+pub(super) fn check_url(url: &str) -> Result<(), String> {
+    match ConnectionString::parse(url) {
+        Ok(_) => Ok(()),
+        // The driver quotes what it cannot read, and that may be a part of the password.
+        Err(_) if url.contains('@') => Err("not a MongoDB address; in the user name and the \
+                                            password, special characters are percent-encoded"
+            .to_owned()),
+        Err(error) => Err(format!("not a MongoDB address: {error}")),
+    }
+}
+
+impl MongoStore {
+    /// Connects, and makes the collection and its indexes where they are not there. The server
+    /// deletes records older than `max_age`.
+    pub(super) async fn open(
+        url: &str,
+        database: &str,
+        max_age: Option<Duration>,
+    ) -> Result<Self, StoreError> {
+        let database = connect(url, database).await.map_err(StoreError::mongodb)?;
+        let raw_ticks = database.collection(COLLECTION);
+        let by_symbol = doc! { "source": 1, "symbol": 1, "received_at": 1 };
+        raw_ticks
+            .create_index(IndexModel::builder().keys(by_symbol).build())
+            .await
+            .map_err(StoreError::mongodb)?;
+        expire(&database, &raw_ticks, max_age).await.map_err(StoreError::mongodb)?;
+        Ok(Self { raw_ticks })
+    }
+}
+
+#[async_trait]
+impl RawStore for MongoStore {
+    async fn store(&self, records: &[RawRecord]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        // Unordered: what is there already does not keep the rest out.
+        match self.raw_ticks.insert_many(records.iter().map(document)).ordered(false).await {
+            Err(error) if !is_all_duplicates(&error) => Err(StoreError::mongodb(error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<RawRecord>, StoreError> {
+        let found =
+            self.raw_ticks.find_one(doc! { "_id": id }).await.map_err(StoreError::mongodb)?;
+        found.as_ref().map(record).transpose()
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.raw_ticks.count_documents(doc! {}).await.map_err(StoreError::mongodb)
+    }
+}
+
+async fn connect(url: &str, database: &str) -> Result<Database, Error> {
+    let mut options = ClientOptions::parse(url).await?;
+    options.app_name.get_or_insert_with(|| "lizards-archive".to_owned());
+    options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+    // What is acknowledged upstream must survive the loss of a member and of its memory. Whoever
+    // writes another concern into the address has decided otherwise.
+    options.write_concern.get_or_insert_with(|| {
+        WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
+    });
+    Ok(Client::with_options(options)?.database(database))
+}
+
+/// Brings the TTL index to the configuration. The server refuses to create one that is there with
+/// another age, so it is changed in place.
+async fn expire(
+    database: &Database,
+    raw_ticks: &Collection<Document>,
+    max_age: Option<Duration>,
+) -> Result<(), Error> {
+    let by_time = doc! { "received_at": 1 };
+    let indexes: Vec<IndexModel> = raw_ticks.list_indexes().await?.try_collect().await?;
+    let existing = indexes
+        .into_iter()
+        .find(|index| index.keys.keys().eq(by_time.keys()))
+        .map(|index| index.options.unwrap_or_default());
+    match (existing, max_age) {
+        (None, None) => {}
+        (None, Some(max_age)) => {
+            let options = IndexOptions::builder().expire_after(max_age).build();
+            let index = IndexModel::builder().keys(by_time).options(options).build();
+            raw_ticks.create_index(index).await?;
+        }
+        (Some(index), Some(max_age)) if index.expire_after == Some(max_age) => {}
+        (Some(_), Some(max_age)) => {
+            // The configuration allows what fits 31 bits of seconds.
+            let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
+            let index = doc! { "keyPattern": by_time, "expireAfterSeconds": seconds };
+            database.run_command(doc! { "collMod": COLLECTION, "index": index }).await?;
+        }
+        (Some(index), None) => raw_ticks.drop_index(index.name.unwrap_or_default()).await?,
+    }
+    Ok(())
+}
+
+/// Whether nothing went wrong but that some records were there already.
+fn is_all_duplicates(error: &Error) -> bool {
+    let ErrorKind::InsertMany(failure) = error.kind.as_ref() else { return false };
+    failure.write_concern_error.is_none()
+        && failure.write_errors.iter().flatten().all(|error| error.code == DUPLICATE_KEY)
+}
+
+fn document(record: &RawRecord) -> Document {
+    let body = Binary { subtype: BinarySubtype::Generic, bytes: record.body.to_vec() };
+    doc! {
+        "_id": record.id.as_str(),
+        "source": record.source.as_deref(),
+        "symbol": record.symbol.as_deref(),
+        "received_at": bson::DateTime::from_millis(record.received_at.as_millisecond()),
+        "received_at_rfc3339": rfc3339_nanos(record.received_at),
+        "content_type": record.content_type.as_deref(),
+        "format": record.format.as_deref(),
+        "columns": record.columns.as_deref(),
+        "subject": record.subject.as_str(),
+        "raw_seq": record.raw_seq.cast_signed(),
+        "body": body,
+    }
+}
+
+/// Reads back what [`document`] wrote.
+fn record(document: &Document) -> Result<RawRecord, StoreError> {
+    let text = |name| document.get_str(name).map(str::to_owned).map_err(|error| wrong(name, error));
+    let optional = |name| match document.get(name) {
+        None | Some(Bson::Null) => Ok(None),
+        Some(_) => text(name).map(Some),
+    };
+    let received_at = text("received_at_rfc3339")?;
+    let received_at: Timestamp =
+        received_at.parse().map_err(|error| wrong("received_at_rfc3339", error))?;
+    // A number that fits 32 bits may have been made an Int32 by whoever copied the collection.
+    let raw_seq = match document.get("raw_seq") {
+        Some(Bson::Int64(sequence)) => *sequence,
+        Some(Bson::Int32(sequence)) => i64::from(*sequence),
+        other => return Err(wrong("raw_seq", format!("{other:?} is not an integer"))),
+    };
+    let body =
+        document.get_binary_generic("body").map_err(|error| wrong("body", error))?.clone().into();
+    Ok(RawRecord {
+        id: text("_id")?,
+        source: optional("source")?,
+        symbol: optional("symbol")?,
+        received_at,
+        content_type: optional("content_type")?,
+        format: optional("format")?,
+        columns: optional("columns")?,
+        subject: text("subject")?,
+        raw_seq: raw_seq.cast_unsigned(),
+        body,
+    })
+}
+
+fn wrong(field: &str, fault: impl std::fmt::Display) -> StoreError {
+    StoreError::mongodb(format!("the field {field} of a document in {COLLECTION}: {fault}"))
+}

@@ -1,1 +1,33 @@
-fn main() {}
+//! Lizards: a real-time stock price tracker.
+//!
+//! One binary with a subcommand for each role; `lizards up` runs all of them in one process.
+
+mod cli;
+mod config;
+mod doctor;
+mod replay;
+mod roles;
+mod signals;
+mod up;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            // One line: what, and every cause that says something new.
+            let mut line = error.to_string();
+            for cause in error.chain().skip(1).map(ToString::to_string) {
+                if !line.contains(&cause) {
+                    line = format!("{line}: {cause}");
+                }
+            }
+            eprintln!("lizards: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}

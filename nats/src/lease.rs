@@ -23,12 +23,16 @@ pub struct Lease {
 }
 
 impl Nats {
+    /// The bucket of leases.
+    pub(crate) async fn leases(&self) -> Result<Bucket, BucketError> {
+        let description = "who owns what: gone when not renewed";
+        self.bucket(subject::LEASES, description, Some(self.lease_ttl)).await
+    }
+
     /// Waits until the lease `key` is ours.
     pub async fn lease(&self, key: &str, holder: &str) -> Result<Lease, BucketError> {
         let time_to_live = self.lease_ttl;
-        let bucket = self
-            .bucket(subject::LEASES, "who owns what: gone when not renewed", Some(time_to_live))
-            .await?;
+        let bucket = self.leases().await?;
         let value = Bytes::copy_from_slice(holder.as_bytes());
         let mut waiting = false;
         let (revision, since) = loop {

@@ -9,6 +9,7 @@
 mod broker;
 mod bucket;
 mod connection;
+mod diagnosis;
 mod jetstream;
 mod lease;
 #[cfg(feature = "rabbitmq")]

@@ -124,6 +124,7 @@ impl Broker for JetStream {
             .await?
             .create_consumer(pull::Config {
                 deliver_policy: DeliverPolicy::LastPerSubject,
+                filter_subject: stream.subjects().to_owned(),
                 ack_policy: AckPolicy::None,
                 memory_storage: true,
                 inactive_threshold: Duration::from_secs(30),
@@ -177,8 +178,8 @@ fn delivered(
     let info = message.info().map_err(unreachable)?;
     let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
     let stored_at = utc(info.published)?;
-    let (message, _) = message.split();
-    let reply = message.reply.unwrap_or_else(|| async_nats::Subject::from_static(""));
+    let message = message.message;
+    let reply = message.reply.ok_or_else(|| unreachable("a delivery without a reply subject"))?;
     let headers = message.headers.as_ref().map(headers).unwrap_or_default();
     let subject = message.subject.into_string();
     Ok((Message { subject, headers, body: message.payload, sequence, stored_at }, delivery, reply))

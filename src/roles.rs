@@ -1,0 +1,186 @@
+//! The four roles and what they share: how each is bound, started and run to its end.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use jiff::Timestamp;
+use nats::{Broker, JetStream, Nats};
+use service::{Context, Telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    config::{BrokerKind, Config},
+    signals,
+};
+
+/// The roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleName {
+    /// Fetches prices.
+    Ingest,
+    /// Decodes and validates.
+    Process,
+    /// Stores and serves.
+    Provide,
+    /// The one door.
+    Gateway,
+}
+
+impl RoleName {
+    /// All of them, in the order a tick meets them.
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Process, Self::Provide, Self::Gateway];
+
+    /// As on the command line and in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Process => "process",
+            Self::Provide => "provide",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Where it is configured to listen.
+    pub fn listen(self, config: &Config) -> &str {
+        match self {
+            Self::Ingest => &config.ingest.listen,
+            Self::Process => &config.process.listen,
+            Self::Provide => &config.provide.listen,
+            Self::Gateway => &config.gateway.listen,
+        }
+    }
+
+    /// Binds its listener.
+    pub async fn bind(self, config: &Config) -> Result<TcpListener> {
+        let (role, listen) = (self.as_str(), self.listen(config));
+        TcpListener::bind(listen).await.map_err(|fault| {
+            anyhow!("{role}.listen: {listen} cannot be listened on: {fault}; choose another with {role}.listen")
+        })
+    }
+
+    /// Runs the role until shutdown.
+    pub async fn run(self, config: Config, context: Context, listener: TcpListener) -> Result<()> {
+        let data_dir = config.data_dir.as_path();
+        match self {
+            Self::Ingest => {
+                ingest::run(config.ingest, config.html, context, listener, data_dir).await?;
+            }
+            Self::Process => process::run(config.process, config.html, context, listener).await?,
+            Self::Provide => provide::run(config.provide, context, listener, data_dir).await?,
+            Self::Gateway => gateway::run(config.gateway, context, listener).await?,
+        }
+        Ok(())
+    }
+}
+
+/// Runs one role against a NATS given by configuration.
+pub async fn run_one(role: RoleName, config: Config, telemetry: Telemetry) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())?;
+    if role == RoleName::Ingest {
+        config.ingest.check(&config.html)?;
+    }
+    make_folder(&config)?;
+    let listener = role.bind(&config).await?;
+    let context = connect(&config, telemetry, shutdown).await?;
+    let nats = context.nats.clone();
+    let ended = role.run(config, context, listener).await;
+    // The last acknowledgements may still be with the client.
+    let _ = nats.flush().await;
+    info!(role = role.as_str(), "stopped");
+    ended
+}
+
+/// Connects to NATS and the broker, and makes the streams what the configuration says.
+pub async fn connect(
+    config: &Config,
+    telemetry: Telemetry,
+    shutdown: CancellationToken,
+) -> Result<Context> {
+    let nats = connect_nats(config, &shutdown).await?;
+    let broker = broker(config, &nats).await?;
+    broker.declare().await?;
+    Ok(Context {
+        nats,
+        broker,
+        instance: instance_name(&config.service.instance).into(),
+        advertise: config.service.advertise.as_str().into(),
+        shutdown,
+        shutdown_deadline: Duration::from_millis(config.service.shutdown_deadline_ms),
+        telemetry,
+    })
+}
+
+/// Connects to NATS; a server that does not answer yet is given some seconds, because roles and
+/// servers are often started together.
+async fn connect_nats(config: &Config, shutdown: &CancellationToken) -> Result<Nats> {
+    const ATTEMPTS: u32 = 10;
+    let mut attempt = 1;
+    loop {
+        match lease_connection(config).await {
+            Err(fault @ nats::ConnectError::Unreachable { .. }) if attempt < ATTEMPTS => {
+                warn!(%fault, attempt, "NATS does not answer yet");
+            }
+            result => return Ok(result?),
+        }
+        attempt += 1;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = shutdown.cancelled() => return Err(anyhow!("stopped before NATS answered")),
+        }
+    }
+}
+
+/// One attempt to connect.
+pub async fn lease_connection(config: &Config) -> Result<Nats, nats::ConnectError> {
+    let lease_ttl = Duration::from_millis(config.service.lease_ttl_ms);
+    Nats::connect(&config.nats, lease_ttl, config.streams.replicas).await
+}
+
+/// What carries the ticks.
+pub async fn broker(config: &Config, nats: &Nats) -> Result<Arc<dyn Broker>> {
+    match config.broker.kind {
+        BrokerKind::Jetstream => {
+            Ok(Arc::new(JetStream::new(nats.clone(), config.streams.clone())))
+        }
+        BrokerKind::Rabbitmq => rabbitmq(config).await,
+    }
+}
+
+#[cfg(feature = "rabbitmq")]
+async fn rabbitmq(config: &Config) -> Result<Arc<dyn Broker>> {
+    let at = nats::RabbitMqConfig { url: config.broker.rabbitmq_url.clone() };
+    let broker = nats::RabbitMq::connect(&at, config.streams.clone()).await;
+    Ok(Arc::new(broker.context("broker.rabbitmq_url")?))
+}
+
+#[cfg(not(feature = "rabbitmq"))]
+async fn rabbitmq(_config: &Config) -> Result<Arc<dyn Broker>> {
+    Err(anyhow!("broker.kind: this lizards was built without RabbitMQ (cargo feature rabbitmq)"))
+}
+
+/// Makes the data folder, so that a disk that is full or read-only is said at once.
+pub fn make_folder(config: &Config) -> Result<()> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("data_dir: {} cannot be made", config.data_dir.display()))
+}
+
+/// Where a listener can be reached from this machine.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The configured name, or one that no other process has: the process and the time.
+fn instance_name(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    format!("{}-{:x}", std::process::id(), Timestamp::now().as_microsecond())
+}

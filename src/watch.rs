@@ -1,0 +1,36 @@
+//! `lizards watch`: prices in the terminal, as any WebSocket client gets them.
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures_util::{SinkExt, StreamExt};
+use schemas::{ClientMessage, ServerMessage, Subscribe};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+use crate::{config::Config, roles};
+
+/// Prints updates until the server closes or the person does.
+pub async fn run(config: &Config, symbols: &[String]) -> Result<()> {
+    let listen = config.gateway.listen.parse().context("gateway.listen")?;
+    let url = format!("ws://{}/ws", roles::reachable(listen));
+    let (mut socket, _) =
+        connect_async(&url).await.map_err(|fault| anyhow!("no gateway answers at {url}: {fault}"))?;
+    let subscribe =
+        ClientMessage::Subscribe(Subscribe { symbols: symbols.to_vec(), ..Subscribe::default() });
+    socket.send(Message::text(serde_json::to_string(&subscribe)?)).await?;
+    while let Some(message) = socket.next().await {
+        let Message::Text(text) = message? else { continue };
+        match ServerMessage::from_json(&text)? {
+            ServerMessage::PriceUpdate { data } => {
+                for (symbol, update) in data {
+                    let price = update.price.get();
+                    println!("{}  {symbol:<12} {price:>14}  {}", update.timestamp, update.source);
+                }
+            }
+            ServerMessage::Error(error) => eprintln!("{}", error.message),
+            ServerMessage::Closing(closing) => {
+                bail!("the server closes: come back in {} ms", closing.retry_after_ms)
+            }
+            ServerMessage::Subscribed(_) | ServerMessage::Heartbeat { .. } => {}
+        }
+    }
+    Ok(())
+}

@@ -1,4 +1,3 @@
 //! The whole program against real servers.
 
-mod deploy;
 mod servers;

@@ -1,0 +1,101 @@
+//! NATS with JetStream, one server per test.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use serde::Deserialize;
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use super::{find, guard, guard::Guard};
+
+/// A private nats-server with a store of its own; stopped when dropped.
+pub(crate) struct NatsServer {
+    guard: Guard,
+    address: String,
+    monitor: String,
+}
+
+/// The file in which nats-server says which ports it got.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+    monitoring: Vec<String>,
+}
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+impl NatsServer {
+    /// Starts one with JetStream.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with further command line arguments.
+    pub(crate) async fn start_with(args: &[&str]) -> Self {
+        let directory = guard::directory("nats");
+        let config = directory.path().join("server.conf");
+        std::fs::create_dir(directory.path().join("ports")).expect("the directory is ours");
+        write_config(directory.path(), "127.0.0.1:-1", "127.0.0.1:-1");
+
+        let nats_server = [".tools/bin/nats-server", "nats-server"];
+        let mut server = Command::new(find::program("LIZARDS_NATS_SERVER", &nats_server));
+        server.arg("--config").arg(config).args(args);
+        let guard = Guard::start("nats-server", directory, "KILL", &server);
+
+        let ports = guard.until(READY_WITHIN, async || read_ports(guard.directory())).await;
+        let without_scheme = |url: &String| url.replace("nats://", "").replace("http://", "");
+        let address = without_scheme(&ports.nats[0]);
+        let monitor = without_scheme(&ports.monitoring[0]);
+        write_config(guard.directory(), &address, &monitor);
+        let started = Self { guard, address, monitor };
+        started.answers().await;
+        started
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    /// Where it answers about itself over HTTP.
+    pub(crate) fn monitor_url(&self) -> String {
+        format!("http://{}", self.monitor)
+    }
+
+    /// Kills it as a crash would; its store stays.
+    pub(crate) async fn kill(&mut self) {
+        self.guard.kill().await;
+    }
+
+    /// Starts it again with the same store and ports, after killing it if it still runs.
+    pub(crate) async fn restart(&mut self) {
+        self.kill().await;
+        self.guard.start_again().await;
+        self.answers().await;
+    }
+
+    /// It opens its door to clients when JetStream has recovered.
+    async fn answers(&self) {
+        let greeting = async || {
+            let mut client = TcpStream::connect(&self.address).await.ok()?;
+            let mut info = [0; 4];
+            client.read_exact(&mut info).await.ok()?;
+            (&info == b"INFO").then_some(())
+        };
+        self.guard.until(READY_WITHIN, greeting).await;
+    }
+}
+
+fn write_config(directory: &Path, listen: &str, monitor: &str) {
+    let text = format!(
+        "listen: \"{listen}\"\nhttp: \"{monitor}\"\nports_file_dir: \"{ports}\"\n\
+         jetstream {{ store_dir: \"{store}\" }}\n",
+        ports = directory.join("ports").display(),
+        store = directory.join("store").display(),
+    );
+    std::fs::write(directory.join("server.conf"), text).expect("the directory is ours");
+}
+
+fn read_ports(directory: &Path) -> Option<Ports> {
+    let file = std::fs::read_dir(directory.join("ports")).ok()?.next()?.ok()?.path();
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}

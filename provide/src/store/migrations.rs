@@ -1,0 +1,25 @@
+//! The schema of the stores, one step after another. A step that has been released never changes.
+
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+pub(super) fn sqlite() -> Migrator {
+    migrator(&[(1, "ticks", include_str!("../../migrations/sqlite/0001_ticks.sql"))])
+}
+
+#[cfg(feature = "postgres")]
+pub(super) fn postgres() -> Migrator {
+    migrator(&[(1, "ticks", include_str!("../../migrations/postgres/0001_ticks.sql"))])
+}
+
+fn migrator(steps: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = steps
+        .iter()
+        .map(|&(version, name, sql)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}

@@ -1,0 +1,50 @@
+//! The routing table, as data.
+
+use crate::balance::Balance;
+
+const INGEST: &str = "lizards-ingest";
+const PROVIDE: &str = "lizards-provide";
+
+/// Where requests of one pattern go. The pattern is also the label of their metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) pattern: &'static str,
+    pub(crate) service: &'static str,
+    pub(crate) kind: Kind,
+}
+
+/// How requests of a route are carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its `GET` answers may be kept for a moment and shared.
+    Shared,
+    /// Each answer is for its caller alone, from the least loaded instance.
+    Personal,
+    /// A WebSocket: a tunnel to the least loaded instance.
+    Tunnel,
+}
+
+impl Kind {
+    pub(crate) fn balance(self) -> Balance {
+        match self {
+            Self::Shared => Balance::RoundRobin,
+            Self::Personal | Self::Tunnel => Balance::LeastLoaded,
+        }
+    }
+}
+
+pub(crate) const ROUTES: [Route; 9] = [
+    route("/sources", INGEST, Kind::Shared),
+    route("/sources/{*rest}", INGEST, Kind::Shared),
+    route("/session", PROVIDE, Kind::Personal),
+    route("/quotes", PROVIDE, Kind::Shared),
+    route("/quotes/{*rest}", PROVIDE, Kind::Shared),
+    route("/ticks/{*rest}", PROVIDE, Kind::Shared),
+    route("/candles/{*rest}", PROVIDE, Kind::Shared),
+    route("/symbols", PROVIDE, Kind::Shared),
+    route("/ws", PROVIDE, Kind::Tunnel),
+];
+
+const fn route(pattern: &'static str, service: &'static str, kind: Kind) -> Route {
+    Route { pattern, service, kind }
+}

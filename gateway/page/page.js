@@ -17,12 +17,11 @@ let reordered = false;
 
 // ---- numbers -------------------------------------------------------------------------------
 
-// A price is shown with the digits it was sent with: JSON.parse gives the source text of a number
-// where the browser knows how (a price such as 150.2300 would lose its zeros otherwise).
+// A price is shown with the digits it was sent with (150.2300 keeps its zeros): numbers of prices
+// and sizes are read as text. Inside a JSON string the quotes would be escaped, so that nothing
+// else can look like them.
 function parse(text) {
-  return JSON.parse(text, (key, value, context) =>
-    (key === "price" || key === "size") && typeof value === "number"
-      ? (context?.source ?? String(value)) : value);
+  return JSON.parse(text.replace(/"(price|size)":(-?\d[\d.eE+-]*)/g, '"$1":"$2"'));
 }
 
 // An exact decimal as [integer, number of decimals], so that a difference is exact too.

@@ -144,7 +144,7 @@ mod tests {
         let forwarded = toward_upstream(&claims, sender);
         assert_eq!(forwarded["x-forwarded-host"], "prices.example");
         assert_eq!(forwarded["x-forwarded-proto"], "https");
-        assert_eq!(forwarded.get_all("x-forwarded-for").iter().last().unwrap(), "10.0.0.1");
+        assert_eq!(forwarded.get_all("x-forwarded-for").iter().next_back().unwrap(), "10.0.0.1");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use jiff::Timestamp;
 use nats::{Broker, BucketError, Nats};
 use schemars::JsonSchema;
@@ -112,6 +112,10 @@ impl Context {
 
         let router = router.merge(health::router(health, self.telemetry.clone()));
         let stop = CancellationToken::new();
+        let listener = listener.tap_io(|connection| {
+            // Ticks are small and must not wait for company. An error means the peer is gone.
+            let _ = connection.set_nodelay(true);
+        });
         let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future();

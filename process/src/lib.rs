@@ -1,1 +1,88 @@
-//! .
+//! The role `process`: reads provider payloads from `TICKS_RAW` and writes their ticks to `TICKS`
+//! and what cannot be used to `TICKS_REJECTED`, each event exactly once and in order.
+//!
+//! - [`decode`]: from bytes to events, one pure decoder per payload format.
+//! - [`validate`]: from events to ticks that can be trusted.
+//! - [`engine`]: the loop around them, and the argument why it is exact.
+//!
+//! One instance is active, by a lease; others stand by.
+
+mod config;
+mod decode;
+mod engine;
+mod metrics;
+mod validate;
+
+use std::sync::Arc;
+
+use axum::Router;
+use jiff::SignedDuration;
+use schemas::HtmlSite;
+use service::{Context, Health, Role, ServeError};
+use tokio::net::TcpListener;
+
+pub use config::Config;
+
+use decode::Decoder;
+use engine::Engine;
+use validate::Rules;
+
+/// The role cannot start, or cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A key of the configuration has a value that does not work.
+    #[error("{key}: {fault}")]
+    Config {
+        /// The key, as the user writes it.
+        key: &'static str,
+        /// What is wrong with its value.
+        fault: String,
+    },
+    /// A web page is configured in a way that does not work.
+    #[error("{key}: {fault}")]
+    Site {
+        /// The key, as the user writes it.
+        key: String,
+        /// What is wrong with its value.
+        fault: String,
+    },
+    /// Health and metrics cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Runs the role until shutdown. `sites` are the web pages whose sources are `html:<name>`.
+pub async fn run(
+    config: Config,
+    sites: Vec<HtmlSite>,
+    context: Context,
+    listener: TcpListener,
+) -> Result<(), Error> {
+    config.validate()?;
+    let decoder = Decoder::new(&config.currency, &sites)?;
+    // A century at most, says the validation.
+    let max_future = i64::try_from(config.max_future_secs).unwrap_or(i64::MAX);
+    let rules = Rules { max_future: SignedDuration::from_secs(max_future) };
+
+    let health = Health::default();
+    let load = Arc::default();
+    let engine = Engine::new(
+        Arc::clone(&context.broker),
+        decoder,
+        rules,
+        config.remembered_ids,
+        context.shutdown_deadline,
+        health.check("pipeline"),
+        Arc::clone(&load),
+    );
+    let role = Role { name: "lizards-process", listener, router: Router::new(), health, load };
+
+    let stop = context.shutdown.child_token();
+    let serving = async {
+        let served = context.serve(role).await;
+        stop.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serving, engine.run(&context, &stop));
+    served.map_err(Error::from)
+}

@@ -1,0 +1,76 @@
+//! What may be set.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How payloads are processed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The address that health and metrics are served at; port 0 is any free one.
+    pub listen: String,
+    /// How far after its reception an event may be dated, in seconds; one further in the future is
+    /// rejected.
+    pub max_future_secs: u64,
+    /// The currency of prices whose source does not say, such as the rows of a CSV file: an ISO
+    /// 4217 code or the ticker of a coin.
+    pub currency: String,
+    /// How many of the newest ticks are remembered, so that an event that comes again is rejected
+    /// as a duplicate.
+    pub remembered_ids: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            max_future_secs: 5,
+            currency: "USD".to_owned(),
+            remembered_ids: 100_000,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the types do not.
+    pub fn validate(&self) -> Result<(), Error> {
+        let wrong = |key, fault: String| Err(Error::Config { key, fault });
+        if self.listen.parse::<std::net::SocketAddr>().is_err() {
+            return wrong(
+                "process.listen",
+                format!("{:?} is not an address with a port, such as 127.0.0.1:0", self.listen),
+            );
+        }
+        // A century: any sum with a time of ours still is a time.
+        if self.max_future_secs > 100 * 366 * 86_400 {
+            return wrong("process.max_future_secs", "must be at most 3162240000".to_owned());
+        }
+        if !(2..=10).contains(&self.currency.chars().count()) {
+            return wrong(
+                "process.currency",
+                format!("{:?} must have 2 to 10 characters", self.currency),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_a_fault_names_its_key() {
+        assert!(Config::default().validate().is_ok());
+        for (config, key) in [
+            (Config { listen: "here".into(), ..Config::default() }, "process.listen"),
+            (Config { max_future_secs: u64::MAX, ..Config::default() }, "process.max_future_secs"),
+            (Config { currency: "$".into(), ..Config::default() }, "process.currency"),
+        ] {
+            let text = config.validate().unwrap_err().to_string();
+            assert!(text.starts_with(key), "{text}");
+        }
+    }
+}

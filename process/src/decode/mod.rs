@@ -1,0 +1,96 @@
+//! From the bytes of a payload to what happened: one pure, total decoder per format.
+//!
+//! Every event in a payload becomes exactly one [`Event`], in the payload's order; a payload in
+//! which no event can be told apart is one rejection. A decoder sees nothing but the payload and
+//! its settings, so the same payload always gives the same events: the exactness of the
+//! [`engine`](crate::engine) is built on that.
+
+mod alphavantage;
+mod coinbase;
+mod csv_row;
+mod html;
+mod json;
+mod sim;
+mod text;
+
+use std::{collections::HashMap, fmt::Display};
+
+use jiff::Timestamp;
+use schemas::{Decimal, Format, HtmlSite, RawTick, Reason, Rejection, Symbol, TickKind};
+
+use crate::Error;
+
+use html::Site;
+
+/// What happened, as its payload tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    pub(crate) symbol: Symbol,
+    pub(crate) price: Decimal,
+    pub(crate) size: Option<Decimal>,
+    pub(crate) currency: String,
+    pub(crate) exchange: Option<String>,
+    pub(crate) kind: TickKind,
+    pub(crate) ts: Timestamp,
+}
+
+/// One event of a payload: decoded, or why it cannot be.
+pub(crate) type Event = Result<Decoded, Rejection>;
+
+/// The decoders with their settings.
+pub(crate) struct Decoder {
+    /// Of prices whose payload does not say.
+    currency: String,
+    /// By source.
+    sites: HashMap<String, Site>,
+}
+
+impl Decoder {
+    /// Compiles the selectors of the sites; a bad one is an error that names its key.
+    pub(crate) fn new(currency: &str, sites: &[HtmlSite]) -> Result<Self, Error> {
+        let mut compiled = HashMap::with_capacity(sites.len());
+        for (index, site) in sites.iter().enumerate() {
+            compiled.insert(format!("html:{}", site.name), Site::compile(index, site)?);
+        }
+        Ok(Self { currency: currency.to_owned(), sites: compiled })
+    }
+
+    /// Appends the events of a payload, at least one.
+    pub(crate) fn decode(&self, raw: &RawTick, events: &mut Vec<Event>) {
+        match raw.format {
+            Format::Sim => events.push(sim::decode(&raw.body, &self.currency)),
+            Format::CsvRow => {
+                events.push(csv_row::decode(&raw.body, raw.columns.as_deref(), &self.currency));
+            }
+            Format::AlphaVantageQuote => {
+                events.push(alphavantage::decode(&raw.body, raw.received_at, &self.currency));
+            }
+            Format::CoinbaseMatch => events.push(coinbase::decode(&raw.body)),
+            Format::Html => match self.sites.get(raw.source.as_str()) {
+                Some(site) => site.decode(&raw.body, raw.received_at, events),
+                None => events.push(Err(Rejection::decode(
+                    Reason::Envelope,
+                    format!("no site is configured for the source {}", raw.source),
+                ))),
+            },
+        }
+    }
+}
+
+/// The field is not there.
+fn missing(field: &str, place: &dyn Display) -> Rejection {
+    Rejection::decode(Reason::MissingField, format!("{field}: is missing{place}"))
+}
+
+/// The field is there, with a fault.
+fn invalid(field: &str, place: &dyn Display, fault: impl Display) -> Rejection {
+    Rejection::decode(Reason::InvalidField, format!("{field}: {fault}{place}"))
+}
+
+/// Not a payload of that format.
+fn malformed(fault: impl Into<String>) -> Rejection {
+    Rejection::decode(Reason::Malformed, fault)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The messages that go out, and what is read back from them.
+
+use bytes::Bytes;
+use nats::{Message, NewMessage};
+use schemas::{Reason, Rejection, Source, Tick, headers, rfc3339_nanos, subject};
+
+/// The source in the subject of a payload whose envelope does not say.
+const UNKNOWN_SOURCE: &str = "unknown";
+
+/// The longest value of [`headers::ERROR`], in bytes.
+const MAX_ERROR_BYTES: usize = 512;
+
+/// The headers of a payload that its rejection repeats.
+const REPEATED: [&str; 6] = [
+    headers::SOURCE,
+    headers::RECEIVED_AT,
+    headers::CONTENT_TYPE,
+    headers::FORMAT,
+    headers::COLUMNS,
+    "traceparent",
+];
+
+/// A tick for `TICKS`.
+pub(super) fn tick(tick: &Tick) -> NewMessage {
+    let mut body = Vec::with_capacity(384);
+    #[expect(clippy::expect_used, reason = "texts and numbers into memory: nothing that can fail")]
+    serde_json::to_writer(&mut body, tick).expect("a tick is JSON");
+    NewMessage {
+        subject: subject::tick(&tick.symbol),
+        headers: vec![
+            (headers::MESSAGE_ID, tick.id.clone()),
+            (headers::SOURCE, tick.source.as_str().to_owned()),
+            (headers::RECEIVED_AT, rfc3339_nanos(tick.received_at)),
+            (headers::CONTENT_TYPE, "application/json".to_owned()),
+            (headers::RAW_SEQUENCE, tick.raw_seq.to_string()),
+        ],
+        body: Bytes::from(body),
+    }
+}
+
+/// A rejection for `TICKS_REJECTED`: the payload unchanged, with the reason.
+///
+/// Its message id is the event's id with the payload's sequence after an `@`: a provider that sends
+/// an event three times gets two rejections, and the stream must not drop the second as a repeat
+/// of the first.
+pub(super) fn rejection(raw: &Message, event_id: &str, rejection: &Rejection) -> NewMessage {
+    let source = raw.header(headers::SOURCE).and_then(|name| Source::new(name).ok());
+    let source = source.as_ref().map_or(UNKNOWN_SOURCE, Source::as_str);
+    let mut headers = vec![
+        (headers::MESSAGE_ID, format!("{event_id}@{}", raw.sequence)),
+        (headers::REASON, rejection.reason.as_str().to_owned()),
+        (headers::STAGE, rejection.stage.as_str().to_owned()),
+        (headers::ERROR, header_line(&rejection.detail)),
+        (headers::RAW_SEQUENCE, raw.sequence.to_string()),
+        (headers::RAW_SUBJECT, raw.subject.clone()),
+    ];
+    let repeated = REPEATED.iter().filter_map(|name| Some((*name, raw.header(name)?.to_owned())));
+    headers.extend(repeated);
+    NewMessage {
+        subject: format!("ticks.rejected.{source}.{}", rejection.reason),
+        headers,
+        body: raw.body.clone(),
+    }
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Tick,
+    Rejection(Reason),
+}
+
+/// An event that is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) raw_sequence: u64,
+    pub(super) event_id: String,
+    pub(super) fate: Fate,
+}
+
+impl Stored {
+    /// Reads what [`tick`] or [`rejection`] wrote; `None` for what somebody else did.
+    pub(super) fn read(message: &Message) -> Option<Self> {
+        let id = message.header(headers::MESSAGE_ID)?;
+        let raw_sequence = message.header(headers::RAW_SEQUENCE)?.parse().ok()?;
+        let (event_id, fate) = match message.header(headers::REASON) {
+            None => (id, Fate::Tick),
+            Some(name) => {
+                let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == name)?;
+                (id.rsplit_once('@')?.0, Fate::Rejection(reason))
+            }
+        };
+        Some(Self { raw_sequence, event_id: event_id.to_owned(), fate })
+    }
+}
+
+/// One line of a header: no control characters, no outer white space, not too long.
+fn header_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(MAX_ERROR_BYTES));
+    for c in text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if line.len() + c.len_utf8() > MAX_ERROR_BYTES {
+            break;
+        }
+        line.push(c);
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn raw(headers: &[(&str, &str)]) -> Message {
+        Message {
+            subject: "ticks.raw.sim.AAPL".into(),
+            headers: headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            body: Bytes::from_static(b"\xFF\0 anything"),
+            sequence: 7,
+            stored_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn stored(message: NewMessage) -> Message {
+        Message {
+            subject: message.subject,
+            headers: message.headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            body: message.body,
+            sequence: 1,
+            stored_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_the_payload_with_the_reason() {
+        let raw =
+            raw(&[("Nats-Msg-Id", "e@1"), ("Lizards-Source", "sim"), ("Lizards-Format", "sim")]);
+        let why = Rejection::decode(Reason::Malformed, "no\r\nJSON ");
+        let message = stored(rejection(&raw, "e@1.0", &why));
+        assert_eq!(message.subject, "ticks.rejected.sim.malformed");
+        assert_eq!(message.body, raw.body);
+        for (name, value) in [
+            ("Nats-Msg-Id", "e@1.0@7"),
+            ("Lizards-Source", "sim"),
+            ("Lizards-Format", "sim"),
+            ("Lizards-Reason", "malformed"),
+            ("Lizards-Stage", "decode"),
+            ("Lizards-Error", "no  JSON"),
+            ("Lizards-Raw-Seq", "7"),
+            ("Lizards-Raw-Subject", "ticks.raw.sim.AAPL"),
+        ] {
+            assert_eq!(message.header(name), Some(value), "{name}");
+        }
+        let read = Stored::read(&message).unwrap();
+        let fate = Fate::Rejection(Reason::Malformed);
+        assert_eq!(read, Stored { raw_sequence: 7, event_id: "e@1.0".into(), fate });
+    }
+
+    #[test]
+    fn the_subject_of_a_rejection_is_always_one_of_ours() {
+        let why = Rejection::decode(Reason::Envelope, "");
+        for headers in [&[][..], &[("Lizards-Source", "a.b>*")][..]] {
+            let subject = rejection(&raw(headers), "x.0", &why).subject;
+            assert_eq!(subject, "ticks.rejected.unknown.envelope");
+        }
+    }
+
+    #[test]
+    fn an_error_is_cut_between_letters() {
+        let line = header_line(&"ö".repeat(400));
+        assert_eq!(line.len(), 512);
+        let line = header_line(&format!("a{}", "ö".repeat(400)));
+        assert_eq!(line.len(), 511);
+    }
+}

@@ -1,0 +1,357 @@
+//! One session: from taking over the streams to the first error.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nats::{
+    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Receipt,
+    topology::{PROCESS, Stream},
+};
+use schemas::{RawTick, Reason, Rejection, event_id, headers, subject};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    Engine,
+    output::{self, Fate},
+    recovery::Recovery,
+};
+use crate::validate::{Memory, duplicate};
+
+/// How many messages may wait for their receipt.
+const MAX_IN_FLIGHT: usize = 2_048;
+/// An acknowledgement is a message too: one for so many payloads, or so much time.
+const ACKNOWLEDGE_BATCH: usize = 256;
+const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
+
+/// Why a session ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The stream dropped a tick as a duplicate: what is stored must be read again to know whether
+    /// it is our own of a session before, or a repeat older than the memory.
+    Repeated,
+}
+
+pub(super) struct Session<'a> {
+    engine: &'a mut Engine,
+    publisher: Box<dyn Publisher>,
+    consumer: Box<dyn Consumer>,
+    /// `None` once no payload is left that an earlier session has worked on.
+    recovery: Option<Recovery>,
+    memory: Memory,
+    /// Payloads not done with, in order. Bounded by the consumer's window.
+    pending: VecDeque<Pending>,
+    /// How many payloads were done with before the first of `pending`.
+    finished: u64,
+    /// Ticks to send. Bounded by the events of one payload: the next is taken when it is empty.
+    ticks: VecDeque<(Sent, NewMessage)>,
+    /// Rejections to send. Bounded by [`MAX_IN_FLIGHT`] and the events of one payload.
+    rejections: VecDeque<Held>,
+    /// How many ticks were put into `ticks` so far, and how many of them are stored.
+    ticks_made: u64,
+    ticks_stored: u64,
+    /// What waits for its receipt, in order. Bounded by [`MAX_IN_FLIGHT`].
+    in_flight: VecDeque<Sent>,
+    /// The last payload done with.
+    done: u64,
+    /// How many are done with since the last acknowledgement.
+    unacknowledged: usize,
+    repeated: bool,
+}
+
+/// A payload, and what is known of its events.
+pub(super) struct Pending {
+    pub(super) sequence: u64,
+    /// `None` where its envelope does not say.
+    pub(super) received_at: Option<Timestamp>,
+    pub(super) ticks: u64,
+    pub(super) rejections: Vec<Reason>,
+    /// How many of its messages have no receipt yet.
+    unconfirmed: usize,
+}
+
+/// What a receipt is for.
+struct Sent {
+    /// The number of the payload in this session, from 0 on.
+    payload: u64,
+    /// The number of the event in the payload, from 0 on, where it is a tick.
+    tick: Option<usize>,
+}
+
+/// A rejection that waits for the ticks before it: if the stream drops one of them as a duplicate,
+/// that one's own rejection comes first.
+struct Held {
+    /// How many ticks must be stored.
+    after: u64,
+    sent: Sent,
+    message: NewMessage,
+}
+
+impl<'a> Session<'a> {
+    /// Takes over the streams and waits for the first payload.
+    pub(super) async fn open(engine: &'a mut Engine) -> Result<Self, BrokerError> {
+        let broker: Arc<dyn Broker> = Arc::clone(&engine.broker);
+        // In this order: from here on nobody else writes, so what is read later is all there is.
+        let publisher =
+            broker.publisher(&[Stream::Ticks, Stream::Rejected], Exclusivity::Exclusive).await?;
+        let mut consumer = broker.consumer(&PROCESS).await?;
+        engine.check.pass();
+        let first = consumer.next().await?;
+        let mut memory = Memory::new(engine.remembered_ids);
+        let recovery = Recovery::open(&*broker, first.sequence, &mut memory).await?;
+        let mut session = Self {
+            engine,
+            publisher,
+            consumer,
+            recovery: Some(recovery),
+            memory,
+            pending: VecDeque::new(),
+            finished: 0,
+            ticks: VecDeque::new(),
+            rejections: VecDeque::new(),
+            ticks_made: 0,
+            ticks_stored: 0,
+            in_flight: VecDeque::new(),
+            done: 0,
+            unacknowledged: 0,
+            repeated: false,
+        };
+        session.take(first).await?;
+        Ok(session)
+    }
+
+    /// Works until told to stop, or until the first error.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<Ended, BrokerError> {
+        let mut acknowledge = interval(ACKNOWLEDGE_EVERY);
+        acknowledge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stopped = stop.cancelled();
+        tokio::pin!(stopped);
+        loop {
+            self.send().await?;
+            if self.unacknowledged >= ACKNOWLEDGE_BATCH {
+                self.acknowledge().await?;
+            }
+            if self.repeated {
+                self.drain().await?;
+                return Ok(Ended::Repeated);
+            }
+            let has_room = self.ticks.is_empty()
+                && self.in_flight.len() + self.rejections.len() < MAX_IN_FLIGHT;
+            tokio::select! {
+                biased;
+                () = &mut stopped => {
+                    self.drain().await?;
+                    return Ok(Ended::Stopped);
+                }
+                receipt = self.publisher.confirmed(), if !self.in_flight.is_empty() => {
+                    self.settle(receipt?);
+                }
+                message = self.consumer.next(), if has_room => self.take(message?).await?,
+                _ = acknowledge.tick(), if self.unacknowledged > 0 => self.acknowledge().await?,
+            }
+        }
+    }
+
+    /// Decodes and judges a payload, and makes the messages that are not stored yet.
+    async fn take(&mut self, message: Message) -> Result<(), BrokerError> {
+        let fates = self.fates(message.sequence).await?;
+        let symbol = subject::symbol_of_raw(&message.subject);
+        let raw = RawTick::from_message(|name| message.header(name), symbol, message.body.clone());
+        let mut pending = Pending {
+            sequence: message.sequence,
+            received_at: raw.as_ref().ok().map(|raw| raw.received_at),
+            unconfirmed: 0,
+            ticks: 0,
+            rejections: Vec::new(),
+        };
+        match raw {
+            Ok(raw) => self.judge(&message, &raw, &fates, &mut pending),
+            Err(fault) => {
+                let id = message.header(headers::MESSAGE_ID).map_or_else(
+                    || event_id(&format!("{}:{}", subject::TICKS_RAW, message.sequence), 0),
+                    |id| event_id(id, 0),
+                );
+                let rejection = Rejection::decode(Reason::Envelope, fault.to_string());
+                if !pending.is_stored(fates.get(&id).copied()) {
+                    self.reject(&message, &id, &rejection, &mut pending);
+                }
+            }
+        }
+        self.pending.push_back(pending);
+        self.finish();
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        message: &Message,
+        raw: &RawTick,
+        fates: &HashMap<String, Fate>,
+        pending: &mut Pending,
+    ) {
+        let mut events = std::mem::take(&mut self.engine.events);
+        self.engine.decoder.decode(raw, &mut events);
+        for (index, event) in events.drain(..).enumerate() {
+            if !fates.is_empty() {
+                let id = event_id(&raw.id, index);
+                let fate = fates.get(&id).copied();
+                if fate == Some(Fate::Tick) {
+                    self.memory.remember(&id);
+                }
+                if pending.is_stored(fate) {
+                    continue;
+                }
+            }
+            let tick = event
+                .and_then(|event| {
+                    self.engine.rules.tick(event, index, raw, message.sequence, &self.memory)
+                })
+                .and_then(|tick| match self.engine.repeats.contains(&(message.sequence, index)) {
+                    true => Err(duplicate(&tick.id)),
+                    false => Ok(tick),
+                });
+            match tick {
+                Ok(tick) => {
+                    self.memory.remember(&tick.id);
+                    let sent = Sent { payload: self.taken(), tick: Some(index) };
+                    self.ticks.push_back((sent, output::tick(&tick)));
+                    self.ticks_made += 1;
+                    pending.unconfirmed += 1;
+                    pending.ticks += 1;
+                }
+                Err(fault) => self.reject(message, &event_id(&raw.id, index), &fault, pending),
+            }
+        }
+        // Its room is used again.
+        self.engine.events = events;
+    }
+
+    fn reject(
+        &mut self,
+        message: &Message,
+        event_id: &str,
+        rejection: &Rejection,
+        pending: &mut Pending,
+    ) {
+        self.rejections.push_back(Held {
+            after: self.ticks_made,
+            sent: Sent { payload: self.taken(), tick: None },
+            message: output::rejection(message, event_id, rejection),
+        });
+        pending.unconfirmed += 1;
+        pending.rejections.push(rejection.reason);
+    }
+
+    async fn fates(&mut self, sequence: u64) -> Result<HashMap<String, Fate>, BrokerError> {
+        let Some(recovery) = &mut self.recovery else { return Ok(HashMap::new()) };
+        let fates = recovery.fates(sequence).await?;
+        if recovery.is_over() {
+            self.recovery = None;
+        }
+        Ok(fates)
+    }
+
+    /// How many payloads were taken before the one that is being taken.
+    fn taken(&self) -> u64 {
+        self.finished + self.pending.len() as u64
+    }
+
+    async fn send(&mut self) -> Result<(), BrokerError> {
+        while self.in_flight.len() < MAX_IN_FLIGHT
+            && let Some((sent, message)) = self.next_to_send()
+        {
+            self.publisher.send(message).await?;
+            self.in_flight.push_back(sent);
+        }
+        Ok(())
+    }
+
+    fn next_to_send(&mut self) -> Option<(Sent, NewMessage)> {
+        match self.rejections.front() {
+            Some(held) if held.after <= self.ticks_stored => {
+                self.rejections.pop_front().map(|held| (held.sent, held.message))
+            }
+            _ => self.ticks.pop_front(),
+        }
+    }
+
+    /// The oldest message in flight is stored, or its stream says that it was stored before.
+    fn settle(&mut self, receipt: Receipt) {
+        let Some(sent) = self.in_flight.pop_front() else { return };
+        let place = usize::try_from(sent.payload - self.finished).ok();
+        let Some(payload) = place.and_then(|place| self.pending.get_mut(place)) else { return };
+        if let Some(index) = sent.tick {
+            if receipt.duplicate {
+                self.engine.metrics.server_duplicate();
+                self.engine.repeats.insert((payload.sequence, index));
+                self.repeated = true;
+                return;
+            }
+            self.ticks_stored += 1;
+        }
+        payload.unconfirmed -= 1;
+        self.finish();
+    }
+
+    /// Takes leave of the payloads that are done with.
+    fn finish(&mut self) {
+        while self.pending.front().is_some_and(|first| first.unconfirmed == 0)
+            && let Some(payload) = self.pending.pop_front()
+        {
+            self.finished += 1;
+            self.done = payload.sequence;
+            self.unacknowledged += 1;
+            self.engine.count(&payload);
+        }
+    }
+
+    async fn acknowledge(&mut self) -> Result<(), BrokerError> {
+        if self.unacknowledged > 0 {
+            self.consumer.acknowledge(self.done).await?;
+            self.unacknowledged = 0;
+            self.engine.backoff.reset();
+            self.engine.load.store(self.pending.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Waits for what is in flight, and acknowledges what is done with. The rest comes again.
+    async fn drain(&mut self) -> Result<(), BrokerError> {
+        self.ticks.clear();
+        self.rejections.clear();
+        let deadline = self.engine.drain_deadline;
+        let receipts = async {
+            while !self.in_flight.is_empty() {
+                let receipt = self.publisher.confirmed().await?;
+                self.settle(receipt);
+            }
+            Ok(())
+        };
+        match timeout(deadline, receipts).await {
+            Ok(drained) => drained?,
+            Err(_) => warn!(
+                "receipts were still missing at the deadline; what they are for is looked up at the next start"
+            ),
+        }
+        self.acknowledge().await
+    }
+}
+
+impl Pending {
+    /// Counts an event that an earlier session has stored; false where none has.
+    fn is_stored(&mut self, fate: Option<Fate>) -> bool {
+        match fate {
+            Some(Fate::Tick) => self.ticks += 1,
+            Some(Fate::Rejection(reason)) => self.rejections.push(reason),
+            None => return false,
+        }
+        true
+    }
+}

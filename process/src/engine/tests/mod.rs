@@ -1,0 +1,207 @@
+//! A crash at every call of the broker: whatever was in flight, nothing is lost, doubled or swapped.
+
+mod broker;
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::SignedDuration;
+use nats::Message;
+use schemas::{Format, HtmlField, HtmlSite, RawTick, Source, Symbol, Tick, headers, subject};
+use service::Health;
+use tokio::runtime;
+
+use super::*;
+use broker::{Failure, Fake, Stores};
+
+type Raw = (String, Vec<(String, String)>, &'static [u8]);
+
+const GOOD: &[u8] = br#"{"symbol":"AAPL","price":"1.50","ts":"2024-01-01T00:00:00Z"}"#;
+const OTHER: &[u8] = br#"{"symbol":"MSFT","price":2,"ts":"2024-01-01T00:00:00Z"}"#;
+const FUTURE: &[u8] = br#"{"symbol":"AAPL","price":3,"ts":"2025-01-01T00:00:00Z"}"#;
+/// Five events: tick, rejection, tick, rejection, tick.
+const PAGE: &[u8] = b"<p id=A>1</p><p id=B>no</p><p id=A>2</p><p>3</p><p id=C>4</p>";
+
+fn raw(id: &str, format: Format, body: &'static [u8]) -> Raw {
+    let source = Source::new(if format == Format::Html { "html:shop" } else { "sim" }).unwrap();
+    let raw = RawTick {
+        id: id.into(),
+        source: source.clone(),
+        symbol: None,
+        received_at: "2024-01-01T00:00:00Z".parse().unwrap(),
+        content_type: "application/json".into(),
+        format,
+        columns: None,
+        body: body.into(),
+    };
+    let headers = raw.headers().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    (subject::raw(&source, Symbol::new("AAPL").ok().as_ref()), headers, body)
+}
+
+/// Every kind of payload, events that come again soon and late, and a foreign message.
+fn payloads() -> Vec<Raw> {
+    vec![
+        raw("a", Format::Sim, GOOD),
+        raw("b", Format::Sim, b"not JSON"),
+        raw("p", Format::Html, PAGE),
+        raw("a", Format::Sim, GOOD),
+        ("ticks.raw.someone.else".into(), Vec::new(), b"?"),
+        raw("c", Format::Sim, OTHER),
+        raw("b", Format::Sim, b"not JSON"),
+        raw("d", Format::Sim, FUTURE),
+        raw("p", Format::Html, PAGE),
+        raw("a", Format::Sim, GOOD),
+        raw("e", Format::Sim, OTHER),
+        raw("f", Format::Sim, GOOD),
+        raw("e", Format::Sim, OTHER),
+    ]
+}
+
+const EVENTS: usize = 11 + 2 * 5;
+
+fn engine(broker: &Fake, remembered_ids: usize) -> Engine {
+    let site = HtmlSite {
+        name: "shop".into(),
+        url: "https://example.com".into(),
+        interval_secs: 60,
+        rows: "p".into(),
+        symbol: HtmlField { select: String::new(), attribute: "id".into() },
+        price: HtmlField { select: String::new(), attribute: String::new() },
+        currency: "EUR".into(),
+        decimal_separator: '.',
+    };
+    Engine::new(
+        Arc::new(broker.clone()),
+        Decoder::new("USD", &[site]).unwrap(),
+        Rules { max_future: SignedDuration::from_secs(5) },
+        remembered_ids,
+        Duration::from_secs(1),
+        Health::default().check("pipeline"),
+        Arc::default(),
+    )
+}
+
+/// Runs sessions until every payload is acknowledged. A `reborn` engine starts as a new process does.
+async fn process(broker: &Fake, remembered_ids: usize, reborn: bool) {
+    let mut engine = self::engine(broker, remembered_ids);
+    for _ in 0..100 {
+        let stop = broker.until_exhausted();
+        let ended = engine.session(&stop).await;
+        if broker.state().is_done() {
+            return;
+        }
+        if ended.is_err() && reborn {
+            engine = self::engine(broker, remembered_ids);
+        }
+    }
+    panic!("no end after 100 sessions");
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+/// Raw sequence and event of each message.
+fn events(stream: &[Message]) -> Vec<(u64, String)> {
+    let event = |message: &Message| {
+        let stored = output::Stored::read(message).unwrap();
+        (stored.raw_sequence, stored.event_id)
+    };
+    stream.iter().map(event).collect()
+}
+
+fn check_exactness(ticks: &[Message], rejected: &[Message]) {
+    let all: Vec<_> = [events(ticks), events(rejected)].concat();
+    assert_eq!(all.len(), EVENTS, "an event is lost or doubled: {all:?}");
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), EVENTS, "an event is doubled: {all:?}");
+    assert!(events(ticks).is_sorted(), "ticks are swapped: {ticks:?}");
+    assert!(events(rejected).is_sorted_by_key(|(sequence, _)| *sequence), "{rejected:?}");
+    let ids: HashSet<_> = ticks.iter().map(|tick| tick.header(headers::MESSAGE_ID)).collect();
+    assert_eq!(ids.len(), ticks.len(), "one event made two ticks");
+    for message in ticks {
+        let tick: Tick = serde_json::from_slice(&message.body).unwrap();
+        assert_eq!(message.header(headers::MESSAGE_ID), Some(tick.id.as_str()));
+        assert_eq!(message.subject, subject::tick(&tick.symbol));
+    }
+}
+
+#[test]
+fn without_a_crash_every_event_is_stored_once() {
+    let broker = Fake::new(&payloads(), [Stores::WithReceipt; 2], None);
+    block_on(process(&broker, 100, false));
+    let state = broker.state();
+    check_exactness(&state.ticks, &state.rejected);
+    let ticks: Vec<_> = events(&state.ticks).into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ticks, ["a.0", "p.0", "p.2", "p.4", "c.0", "e.0", "f.0"]);
+    let mut reasons = BTreeMap::<_, usize>::new();
+    for message in &state.rejected {
+        *reasons.entry(message.header(headers::REASON).unwrap()).or_default() += 1;
+    }
+    let expected = [
+        ("duplicate", 6),
+        ("envelope", 1),
+        ("future", 1),
+        ("invalid_field", 2),
+        ("malformed", 2),
+        ("missing_field", 2),
+    ];
+    assert_eq!(reasons, BTreeMap::from(expected));
+}
+
+/// A crash at each call of the broker in turn, before and after its effect, whether the engine
+/// survives or not, whichever stream is ahead.
+fn crash_at_every_call(remembered_ids: usize) {
+    use Stores::{AtOnce, Late, WithReceipt};
+    let payloads = payloads();
+    let calm = Fake::new(&payloads, [AtOnce; 2], None);
+    block_on(process(&calm, remembered_ids, false));
+    let calm = calm.state();
+    check_exactness(&calm.ticks, &calm.rejected);
+    for stores in [
+        [AtOnce, AtOnce],
+        [WithReceipt, WithReceipt],
+        [AtOnce, WithReceipt],
+        [WithReceipt, AtOnce],
+        [Late, Late],
+        [Late, AtOnce],
+        [AtOnce, Late],
+    ] {
+        for (failure, reborn) in [
+            (Failure::BeforeEffect, false),
+            (Failure::BeforeEffect, true),
+            (Failure::AfterEffect, false),
+            (Failure::AfterEffect, true),
+        ] {
+            let mut call = 0;
+            loop {
+                let broker = Fake::new(&payloads, stores, Some((call, failure)));
+                block_on(process(&broker, remembered_ids, reborn));
+                let state = broker.state();
+                let case = (stores, failure, reborn, call);
+                assert_eq!(events(&state.ticks), events(&calm.ticks), "{case:?}");
+                assert_eq!(events(&state.rejected), events(&calm.rejected), "{case:?}");
+                assert!(state.ticks == calm.ticks && state.rejected == calm.rejected, "{case:?}");
+                if state.calls() <= call {
+                    break;
+                }
+                call += 1;
+            }
+            assert!(call > 50, "only {call} calls were tried");
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_call_changes_nothing() {
+    crash_at_every_call(100);
+}
+
+/// The stream remembers what the memory has forgotten.
+#[test]
+fn a_crash_at_any_call_changes_nothing_with_a_short_memory() {
+    crash_at_every_call(2);
+}
+
+#[test]
+fn a_crash_at_any_call_changes_nothing_without_a_memory() {
+    crash_at_every_call(0);
+}

@@ -133,8 +133,10 @@ async fn expire(
 /// Whether nothing went wrong but that some records were there already.
 fn is_all_duplicates(error: &Error) -> bool {
     let ErrorKind::InsertMany(failure) = error.kind.as_ref() else { return false };
-    failure.write_concern_error.is_none()
-        && failure.write_errors.iter().flatten().all(|error| error.code == DUPLICATE_KEY)
+    let (None, Some(errors)) = (&failure.write_concern_error, &failure.write_errors) else {
+        return false;
+    };
+    errors.iter().all(|error| error.code == DUPLICATE_KEY)
 }
 
 fn document(record: &RawRecord) -> Document {

@@ -1,0 +1,293 @@
+//! The raw archive: both stores keep one contract, and the worker waits for a store that is down.
+
+use std::{path::Path, time::Duration};
+
+use ::mongodb::{
+    Client, Collection, IndexModel,
+    bson::{self, Binary, Document, doc, spec::BinarySubtype},
+};
+use futures_util::TryStreamExt;
+use ingest::archive::{ArchiveConfig, RawRecord, RawStore, open};
+use jiff::Timestamp;
+use nats::{
+    Broker, Exclusivity, JetStream, NewMessage,
+    topology::{Stream, StreamsConfig},
+};
+use schemas::{Format, RawTick, Source, Symbol, headers, subject};
+use sqlx::Row;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{
+    eventually::eventually,
+    lizards::{Installation, Registry},
+    servers::{NatsServer, mongodb, mongodb::MongoDatabase},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn in_mongodb(server: &MongoDatabase) -> ArchiveConfig {
+    ArchiveConfig {
+        url: server.url.clone(),
+        database: server.database.clone(),
+        ..ArchiveConfig::default()
+    }
+}
+
+async fn collection(server: &MongoDatabase) -> Collection<Document> {
+    let client = Client::with_uri_str(&server.url).await.expect("the test's MongoDB runs");
+    client.database(&server.database).collection("raw_ticks")
+}
+
+fn a_record(raw_seq: u64) -> RawRecord {
+    RawRecord {
+        id: format!("sim:1:{raw_seq}"),
+        source: Some("sim".into()),
+        symbol: Some("BRK.B".into()),
+        received_at: Timestamp::now(),
+        content_type: Some("application/json".into()),
+        format: Some("sim".into()),
+        columns: None,
+        subject: "ticks.raw.sim.BRK=2EB".into(),
+        raw_seq,
+        body: format!("{{\"n\":{raw_seq}}}").into(),
+    }
+}
+
+/// What every store does, by a configuration whose store is empty.
+async fn keeps_the_contract(config: &ArchiveConfig, folder: &Path) {
+    let store = open(config, folder).await.expect("an empty store opens");
+    let batch: Vec<_> = (1..=1_000).map(a_record).collect();
+    store.store(&batch).await.expect("a batch is stored");
+    store.store(&batch).await.expect("writing twice is harmless");
+    assert_eq!(store.count().await.expect("it counts"), 1_000);
+
+    // A batch with something known, something double, and something new between them.
+    let known = RawRecord { body: "another".into(), ..a_record(7) };
+    let odd = RawRecord {
+        id: "odd $id.\u{1F98E}".into(),
+        source: None,
+        symbol: None,
+        received_at: "2024-01-01T00:00:00.123456789Z".parse().expect("a time"),
+        content_type: None,
+        format: None,
+        columns: Some("ts_ms,symbol".into()),
+        raw_seq: i64::MAX.cast_unsigned(),
+        body: (0..=255).rev().collect::<Vec<u8>>().into(),
+        ..a_record(0)
+    };
+    let empty = RawRecord { body: "".into(), ..a_record(1_001) };
+    let mixed = [known, odd.clone(), odd.clone(), empty.clone(), a_record(8)];
+    store.store(&mixed).await.expect("duplicates are success");
+    assert_eq!(store.count().await.expect("it counts"), 1_002);
+    expect(&*store, &batch[6]).await;
+
+    // What it says is durable is there after it is closed, and opening again changes nothing.
+    drop(store);
+    let store = open(config, folder).await.expect("it opens again");
+    for record in [&odd, &empty, &batch[0], &batch[999]] {
+        expect(&*store, record).await;
+    }
+    assert_eq!(store.get("nobody").await.expect("it answers"), None);
+}
+
+async fn expect(store: &dyn RawStore, record: &RawRecord) {
+    let found = store.get(&record.id).await.expect("it answers");
+    assert_eq!(found.as_ref(), Some(record));
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_contract() {
+    let folder = TempDir::new().expect("a folder");
+    keeps_the_contract(&ArchiveConfig::default(), folder.path()).await;
+
+    let file = format!("sqlite://{}?mode=ro", folder.path().join("raw.db").display());
+    let archive = sqlx::SqlitePool::connect(&file).await.expect("the archive is a file");
+    let columns = sqlx::query("SELECT name FROM pragma_index_info('raw_ticks_by_symbol')");
+    let columns = columns.fetch_all(&archive).await.expect("the index is there");
+    let columns: Vec<String> = columns.iter().map(|row| row.get("name")).collect();
+    assert_eq!(columns, ["source", "symbol", "received_at"]);
+}
+
+#[tokio::test]
+async fn mongodb_keeps_the_contract() {
+    let server = mongodb().await;
+    keeps_the_contract(&in_mongodb(&server), Path::new("")).await;
+
+    let keys: Vec<_> = indexes(&server).await.into_iter().map(|index| index.keys).collect();
+    assert!(keys.contains(&doc! { "source": 1, "symbol": 1, "received_at": 1 }), "{keys:?}");
+}
+
+async fn indexes(server: &MongoDatabase) -> Vec<IndexModel> {
+    let indexes = collection(server).await.list_indexes().await.expect("there are indexes");
+    indexes.try_collect().await.expect("they are listed")
+}
+
+#[tokio::test]
+async fn a_document_of_mongodb_is_what_the_documentation_says() {
+    let server = mongodb().await;
+    let store = open(&in_mongodb(&server), Path::new("")).await.expect("it opens");
+    let received_at = "2024-01-01T00:00:00.123456789Z".parse().expect("a time");
+    let record = RawRecord { received_at, symbol: None, ..a_record(5_000_000_000) };
+    store.store(&[record]).await.expect("it is stored");
+    let found = collection(&server).await.find_one(doc! { "_id": "sim:1:5000000000" }).await;
+    let documented = doc! {
+        "_id": "sim:1:5000000000",
+        "source": "sim",
+        "symbol": null,
+        "received_at": bson::DateTime::from_millis(1_704_067_200_123),
+        "received_at_rfc3339": "2024-01-01T00:00:00.123456789Z",
+        "content_type": "application/json",
+        "format": "sim",
+        "columns": null,
+        "subject": "ticks.raw.sim.BRK=2EB",
+        "raw_seq": 5_000_000_000_i64,
+        "body": Binary { subtype: BinarySubtype::Generic, bytes: b"{\"n\":5000000000}".into() },
+    };
+    assert_eq!(found.expect("it answers"), Some(documented));
+}
+
+/// The age in the TTL index.
+async fn expiry(server: &MongoDatabase) -> Option<u64> {
+    let by_time = doc! { "received_at": 1 };
+    let index = indexes(server).await.into_iter().find(|index| index.keys == by_time)?;
+    Some(index.options?.expire_after?.as_secs())
+}
+
+#[tokio::test]
+async fn mongodb_forgets_what_the_configuration_says() {
+    let server = mongodb().await;
+    let open_with = async |max_age_hours| {
+        let config = ArchiveConfig { max_age_hours, ..in_mongodb(&server) };
+        drop(open(&config, Path::new("")).await.expect("it opens"));
+    };
+    open_with(0).await;
+    assert_eq!(expiry(&server).await, None);
+    open_with(2).await;
+    assert_eq!(expiry(&server).await, Some(7_200));
+    open_with(3).await;
+    // The stand-in says that it has changed the index, and has not.
+    if !server.is_stand_in() {
+        assert_eq!(expiry(&server).await, Some(10_800));
+    }
+    open_with(0).await;
+    assert_eq!(expiry(&server).await, None);
+}
+
+/// A way to a server that opens late.
+struct Door {
+    address: std::net::SocketAddr,
+}
+
+impl Door {
+    /// Closed: whoever knocks is refused.
+    async fn closed() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self { address: listener.local_addr().expect("it is bound") }
+    }
+
+    /// Lets everybody through to `server`, for as long as the test runs.
+    async fn open(&self, server: String) {
+        let listener = TcpListener::bind(self.address).await.expect("the port is still free");
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut server = TcpStream::connect(&server).await.expect("the server runs");
+                tokio::spawn(async move {
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+    }
+}
+
+fn raw(number: u64) -> RawTick {
+    RawTick {
+        id: format!("test:{number}"),
+        source: Source::new("sim").expect("a source"),
+        symbol: Some(Symbol::new("BRK.B").expect("a symbol")),
+        received_at: Timestamp::now(),
+        content_type: "application/octet-stream".into(),
+        format: Format::Sim,
+        columns: None,
+        body: vec![0xFF, u8::try_from(number % 256).expect("a byte")].into(),
+    }
+}
+
+/// Publishes so many payloads, and one without an envelope after them.
+async fn publish(broker: &dyn Broker, payloads: u64) {
+    let publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await;
+    let mut publisher = publisher.expect("the stream is there");
+    for number in 1..=payloads {
+        let raw = raw(number);
+        let subject = subject::raw(&raw.source, raw.symbol.as_ref());
+        let message = NewMessage { subject, headers: raw.headers(), body: raw.body };
+        publisher.send(message).await.expect("NATS takes it");
+    }
+    let bare = NewMessage {
+        subject: "ticks.raw.stranger._".into(),
+        headers: vec![(headers::RECEIVED_AT, "noon".into())],
+        body: b"\xFEhello"[..].into(),
+    };
+    publisher.send(bare).await.expect("NATS takes it");
+    while publisher.in_flight() > 0 {
+        publisher.confirmed().await.expect("NATS stores it");
+    }
+}
+
+/// What `/health/ready` says of the archive.
+async fn health(ingest: &str) -> Option<String> {
+    crate::servers::install_crypto();
+    let answer = reqwest::get(format!("http://{ingest}/health/ready")).await.ok()?;
+    let checks: serde_json::Value = answer.json().await.ok()?;
+    Some(checks.get("archive")?.as_str()?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_is_waited_for_and_nothing_is_lost() {
+    const PAYLOADS: u64 = 2_500;
+    let (nats, server) = (NatsServer::start().await, mongodb().await);
+    let door = Door::closed().await;
+    let address = server.url.strip_prefix("mongodb://").and_then(|rest| rest.split('/').next());
+    let address = address.and_then(|rest| rest.rsplit('@').next()).expect("an address").to_owned();
+
+    let mut installation = Installation::at(&nats.url());
+    installation.set("ingest.sources", "");
+    installation.set("ingest.archive.url", server.url.replace(&address, &door.address.to_string()));
+    installation.set("ingest.archive.database", &server.database);
+    let mut ingest = installation.role("ingest");
+    let registry = Registry::at(&nats.url()).await;
+    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
+    broker.declare().await.expect("the test's NATS has streams");
+    publish(&broker, PAYLOADS).await;
+
+    let at = registry.address("ingest").await;
+    eventually(PATIENCE, "the health check names the store", async || {
+        health(&at).await.filter(|why| why.contains("MongoDB fails")).map(drop)
+    })
+    .await;
+    door.open(address).await;
+
+    // What a killed process had stored and not acknowledged is delivered again.
+    let store = open(&in_mongodb(&server), Path::new("")).await.expect("it opens");
+    eventually(PATIENCE, "it archives", async || {
+        store.count().await.ok().filter(|count| *count > 0).map(drop)
+    })
+    .await;
+    ingest.kill().await;
+    ingest.start_again().await;
+    eventually(PATIENCE, "every message is archived", async || {
+        store.count().await.ok().filter(|count| *count > PAYLOADS).map(drop)
+    })
+    .await;
+
+    assert_eq!(store.count().await.expect("it counts"), PAYLOADS + 1);
+    for number in 1..=PAYLOADS {
+        let found = store.get(&format!("test:{number}")).await.expect("it answers");
+        let found = found.expect("it is there");
+        assert_eq!((found.raw_seq, found.body), (number, raw(number).body));
+        assert_eq!(found.symbol.as_deref(), Some("BRK.B"));
+    }
+    let bare = store.get(&format!("TICKS_RAW:{}", PAYLOADS + 1)).await.expect("it answers");
+    let bare = bare.expect("a message without an envelope is archived all the same");
+    assert_eq!((&bare.body[..], bare.source), (&b"\xFEhello"[..], None));
+}

@@ -1,0 +1,76 @@
+//! Telling everybody which symbols there will be, so that clients may subscribe before the first
+//! tick.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use nats::{Bucket, BucketError, Nats};
+use schemas::{Symbol, subject};
+use service::Backoff;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+/// The first and the longest wait before trying again, before jitter.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Adds the symbols to those in the bucket, however long that takes.
+pub(crate) async fn announce(nats: &Nats, symbols: &BTreeSet<Symbol>) {
+    if symbols.is_empty() {
+        return;
+    }
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    loop {
+        match try_announce(nats, symbols).await {
+            Ok(true) => return info!(symbols = symbols.len(), "symbols announced"),
+            // Another instance wrote in between: its symbols count too.
+            Ok(false) => {}
+            Err(error) => warn!(%error, "the symbols cannot be announced; trying again"),
+        }
+        sleep(backoff.next_delay()).await;
+    }
+}
+
+/// False where somebody else wrote between our reading and our writing.
+async fn try_announce(nats: &Nats, symbols: &BTreeSet<Symbol>) -> Result<bool, BucketError> {
+    let description = "what may change while running";
+    let bucket: Bucket = nats.bucket(subject::CONFIG, description, None).await?;
+    let known = bucket.get(subject::SYMBOLS_KEY).await?;
+    let value = known.as_ref().map(|(value, _)| &value[..]);
+    let Some(value) = union(value, symbols) else { return Ok(true) };
+    let written = match known {
+        Some((_, revision)) => bucket.update(subject::SYMBOLS_KEY, value, revision).await?,
+        None => bucket.create(subject::SYMBOLS_KEY, value).await?,
+    };
+    Ok(written.is_some())
+}
+
+/// The value with the symbols added, as a sorted JSON array; `None` where it has them all. A value
+/// that is no array of symbols counts as empty.
+fn union(value: Option<&[u8]>, symbols: &BTreeSet<Symbol>) -> Option<Bytes> {
+    let known: BTreeSet<Symbol> =
+        value.and_then(|value| serde_json::from_slice(value).ok()).unwrap_or_default();
+    if symbols.is_subset(&known) {
+        return None;
+    }
+    let all: Vec<&Symbol> = known.union(symbols).collect();
+    // Strings always become JSON.
+    serde_json::to_vec(&all).ok().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_are_added_and_never_taken_away() {
+        let ours = ["MSFT", "BRK.B"].map(|name| Symbol::new(name).unwrap()).into();
+        let added = |value: Option<&str>| {
+            union(value.map(str::as_bytes), &ours)
+                .map(|json| String::from_utf8(json.into()).unwrap())
+        };
+        assert_eq!(added(None).unwrap(), r#"["BRK.B","MSFT"]"#);
+        assert_eq!(added(Some(r#"["AAPL","MSFT"]"#)).unwrap(), r#"["AAPL","BRK.B","MSFT"]"#);
+        assert_eq!(added(Some("broken")).unwrap(), r#"["BRK.B","MSFT"]"#);
+        assert_eq!(added(Some(r#"["MSFT","BRK.B","A"]"#)), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! What is fetched, and how: the configuration of `ingest`.
+
+use schemars::JsonSchema;
+use schemas::{HtmlSite, Symbol};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, archive::ArchiveConfig, sources};
+
+/// What is fetched, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The address of the HTTP listener; port 0 is any free one.
+    pub listen: String,
+    /// The sources to run: `sim`, `file`, `coinbase`, `alphavantage`, `html:<site>`.
+    pub sources: Vec<String>,
+    /// The simulator.
+    pub sim: SimConfig,
+    /// The replay of a file.
+    pub file: FileConfig,
+    /// The WebSocket feed of Coinbase Exchange.
+    pub coinbase: CoinbaseConfig,
+    /// The quotes of Alpha Vantage.
+    pub alphavantage: AlphaVantageConfig,
+    /// Where every raw payload is kept.
+    pub archive: ArchiveConfig,
+}
+
+/// The simulator: a random walk, the same for the same seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimConfig {
+    /// The symbols that ticks are made up for.
+    pub symbols: Vec<String>,
+    /// How many ticks a second, of all symbols together: 1 to 1000000.
+    pub ticks_per_sec: u32,
+    /// What the random walk starts from; the same seed gives the same prices.
+    pub seed: u64,
+}
+
+/// The replay of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// The CSV file with a header line, plain or compressed with gzip.
+    pub path: String,
+    /// How much faster than in reality: `1x`, `60x`, or `max` for as fast as the pipeline takes it.
+    pub speed: String,
+}
+
+/// The WebSocket feed of Coinbase Exchange, which needs no account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoinbaseConfig {
+    /// The address of the feed.
+    pub url: String,
+    /// The products to follow, as Coinbase names them, such as `BTC-USD`.
+    pub symbols: Vec<String>,
+}
+
+/// The quotes of Alpha Vantage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlphaVantageConfig {
+    /// The address of the API.
+    pub url: String,
+    /// Secret: the key of the account.
+    pub api_key: String,
+    /// The symbols to ask for.
+    pub symbols: Vec<String>,
+    /// How long to wait between two quotes of a symbol, in seconds; the quota may make it longer.
+    pub interval_secs: u64,
+    /// The quota of the account: how many requests a minute, for all symbols together.
+    pub requests_per_minute: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:0".to_owned(),
+            sources: vec!["sim".to_owned()],
+            sim: SimConfig::default(),
+            file: FileConfig::default(),
+            coinbase: CoinbaseConfig::default(),
+            alphavantage: AlphaVantageConfig::default(),
+            archive: ArchiveConfig::default(),
+        }
+    }
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        let symbols = ["AAPL", "MSFT", "GOOG", "AMZN", "NVDA", "TSLA", "BRK.B"];
+        Self { symbols: symbols.map(str::to_owned).into(), ticks_per_sec: 20, seed: 1 }
+    }
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        Self { path: String::new(), speed: "1x".to_owned() }
+    }
+}
+
+impl Default for CoinbaseConfig {
+    fn default() -> Self {
+        Self {
+            url: "wss://ws-feed.exchange.coinbase.com".to_owned(),
+            symbols: vec!["BTC-USD".to_owned(), "ETH-USD".to_owned()],
+        }
+    }
+}
+
+impl Default for AlphaVantageConfig {
+    fn default() -> Self {
+        Self {
+            url: "https://www.alphavantage.co/query".to_owned(),
+            api_key: String::new(),
+            symbols: Vec::new(),
+            interval_secs: 60,
+            requests_per_minute: 5,
+        }
+    }
+}
+
+/// A value of the configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ingest.{key}: {fault}")]
+pub struct ConfigError {
+    key: String,
+    fault: String,
+}
+
+impl ConfigError {
+    /// `key` is the rest of the key after `ingest.`.
+    pub(crate) fn new(key: impl Into<String>, fault: impl ToString) -> Self {
+        Self { key: key.into(), fault: fault.to_string() }
+    }
+}
+
+impl Config {
+    /// Checks everything that the chosen sources need, and opens the replay file if there is one.
+    /// `sites` are the web pages that `html:<site>` may name.
+    pub fn check(&self, sites: &[HtmlSite]) -> Result<(), Error> {
+        sources::build(self, sites)?;
+        Ok(self.archive.validate()?)
+    }
+}
+
+/// The symbols of a source: at least one, each of them valid, none of them twice.
+pub(crate) fn symbols(key: &str, names: &[String]) -> Result<Vec<Symbol>, ConfigError> {
+    if names.is_empty() {
+        return Err(ConfigError::new(key, "at least one symbol is needed"));
+    }
+    let mut symbols = Vec::with_capacity(names.len());
+    for name in names {
+        let symbol = Symbol::new(name).map_err(|fault| ConfigError::new(key, fault))?;
+        if symbols.contains(&symbol) {
+            return Err(ConfigError::new(key, format!("{name:?} is there twice")));
+        }
+        symbols.push(symbol);
+    }
+    Ok(symbols)
+}
+
+/// An address with one of these schemes.
+pub(crate) fn url(key: &str, text: &str, schemes: &[&str]) -> Result<reqwest::Url, ConfigError> {
+    let url = reqwest::Url::parse(text)
+        .map_err(|fault| ConfigError::new(key, format!("{text:?} is not a URL: {fault}")))?;
+    if schemes.contains(&url.scheme()) && url.has_host() {
+        Ok(url)
+    } else {
+        let wanted = schemes.join(":// or ");
+        Err(ConfigError::new(key, format!("{text:?} does not begin with {wanted}://")))
+    }
+}
+
+/// A number that must not be 0.
+pub(crate) fn at_least_one<N: PartialEq + From<u8>>(
+    key: &str,
+    number: N,
+) -> Result<N, ConfigError> {
+    if number == N::from(0) { Err(ConfigError::new(key, "must be at least 1")) } else { Ok(number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.check(&[]).unwrap_err().to_string()
+    }
+
+    fn sources(config: &mut Config, names: &[&str]) {
+        config.sources = names.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    #[test]
+    fn the_defaults_are_right() {
+        Config::default().check(&[]).unwrap();
+    }
+
+    #[test]
+    fn a_fault_names_its_key() {
+        for (change, expected) in [
+            (
+                (|c| sources(c, &["foo"])) as fn(&mut Config),
+                "ingest.sources: \"foo\" is not a source: sim, file, coinbase, alphavantage or html:<site>",
+            ),
+            (
+                |c| sources(c, &["html:shop"]),
+                "ingest.sources: \"html:shop\": no site \"shop\" is configured",
+            ),
+            (|c| sources(c, &["sim", "sim"]), "ingest.sources: \"sim\" is there twice"),
+            (|c| c.sim.ticks_per_sec = 0, "ingest.sim.ticks_per_sec: must be 1 to 1000000, not 0"),
+            (|c| c.sim.symbols.clear(), "ingest.sim.symbols: at least one symbol is needed"),
+            (|c| c.sim.symbols.push("AAPL".into()), "ingest.sim.symbols: \"AAPL\" is there twice"),
+            (|c| sources(c, &["file"]), "ingest.file.path: no file is named"),
+            (
+                |c| {
+                    sources(c, &["file"]);
+                    c.file.path = "/no/such/file.csv".into();
+                },
+                "ingest.file.path: \"/no/such/file.csv\" cannot be read: No such file or directory (os error 2)",
+            ),
+            (
+                |c| {
+                    sources(c, &["coinbase"]);
+                    c.coinbase.url = "https://example.com".into();
+                },
+                "ingest.coinbase.url: \"https://example.com\" does not begin with ws:// or wss://",
+            ),
+            (
+                |c| sources(c, &["alphavantage"]),
+                "ingest.alphavantage.api_key: a key is needed; Alpha Vantage gives one for free",
+            ),
+        ] {
+            assert_eq!(fault(change), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_run_is_not_checked() {
+        let mut config = Config::default();
+        config.alphavantage.requests_per_minute = 0;
+        config.file.path = "/no/such/file.csv".into();
+        config.check(&[]).unwrap();
+    }
+}

@@ -1,0 +1,42 @@
+//! The metrics of fetching and publishing. `kind` is the part of a source's name before the colon,
+//! so that there are as many label values as there are kinds of sources.
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use schemas::Source;
+
+use crate::source::ErrorKind;
+
+const PUBLISHED: &str = "lizards_ingest_published_total";
+const DUPLICATES: &str = "lizards_ingest_duplicates_total";
+const FETCH_ERRORS: &str = "lizards_ingest_fetch_errors_total";
+const UNCHANGED: &str = "lizards_ingest_unchanged_total";
+const IN_FLIGHT: &str = "lizards_ingest_in_flight";
+
+/// Describes them all, once per process.
+pub(crate) fn describe() {
+    describe_counter!(PUBLISHED, "Payloads that the broker has stored.");
+    describe_counter!(DUPLICATES, "Payloads that the broker already had, by their message id.");
+    describe_counter!(FETCH_ERRORS, "Failures to fetch, and payloads that cannot be published.");
+    describe_counter!(UNCHANGED, "Fetches that gave the same as the one before.");
+    describe_gauge!(IN_FLIGHT, "Payloads sent to the broker and not yet confirmed.");
+}
+
+pub(crate) fn published(source: &Source) -> Counter {
+    counter!(PUBLISHED, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn duplicates(source: &Source) -> Counter {
+    counter!(DUPLICATES, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn fetch_errors(source: &Source, error: ErrorKind) -> Counter {
+    counter!(FETCH_ERRORS, "kind" => source.kind().to_owned(), "error" => error.as_str())
+}
+
+pub(crate) fn unchanged(source: &Source) -> Counter {
+    counter!(UNCHANGED, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn in_flight() -> Gauge {
+    gauge!(IN_FLIGHT)
+}

@@ -1,0 +1,102 @@
+//! Where a source puts what it fetched.
+
+use std::{sync::Arc, time::Duration};
+
+use schemas::{RawTick, http::SourceState};
+use service::Backoff;
+use tokio::{
+    sync::mpsc::{self, Receiver, Sender},
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+use crate::{
+    metrics,
+    source::{ErrorKind, FetchError},
+    status::Status,
+};
+
+/// The largest payload that is published, in bytes. Together with its headers, and wrapped into a
+/// rejection, it stays well below the 1 MiB that NATS takes by default.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 512 * 1024;
+
+/// How many payloads wait for the publisher before their source is held back.
+const CAPACITY: usize = 256;
+
+/// The first and the longest wait after a failure, before jitter.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A failure is waited out from this bound on, doubling.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(BACKOFF.0, BACKOFF.1)
+}
+
+/// Where a source puts what it fetched. Bounded: while the broker is away, the source waits here.
+pub(crate) struct Outlet {
+    source: schemas::Source,
+    sender: Sender<RawTick>,
+    status: Arc<Status>,
+    running: bool,
+}
+
+/// An outlet and its other end.
+pub(crate) fn outlet(source: &schemas::Source, status: Arc<Status>) -> (Outlet, Receiver<RawTick>) {
+    let (sender, intake) = mpsc::channel(CAPACITY);
+    (Outlet { source: source.clone(), sender, status, running: false }, intake)
+}
+
+impl Outlet {
+    /// Hands a payload over. One that is too large to be published is counted and logged.
+    pub(crate) async fn send(&mut self, tick: RawTick) {
+        self.alive();
+        if tick.body.len() > MAX_PAYLOAD_BYTES {
+            let fault = format!("the payload {} has more than {MAX_PAYLOAD_BYTES} bytes", tick.id);
+            self.failed(&FetchError::new(ErrorKind::TooLarge, fault));
+            return;
+        }
+        // The publisher outlives its source; where it is gone, so are we at the next await.
+        let _ = self.sender.send(tick).await;
+    }
+
+    /// The source works, whether it has something to publish or not.
+    pub(crate) fn alive(&mut self) {
+        if !self.running {
+            self.running = true;
+            self.status.set(SourceState::Running);
+        }
+    }
+
+    /// The provider gave the same as the last time.
+    pub(crate) fn unchanged(&mut self) {
+        self.alive();
+        metrics::unchanged(&self.source).increment(1);
+    }
+
+    /// Something failed, and the session goes on.
+    pub(crate) fn failed(&self, error: &FetchError) {
+        report(&self.source, &self.status, error);
+    }
+
+    /// Something failed, and the session goes on after a wait as long as the provider asks for, or
+    /// as `backoff` says.
+    pub(crate) async fn back_off(&mut self, error: &FetchError, backoff: &mut Backoff) {
+        self.failed(error);
+        self.status.set(SourceState::BackingOff);
+        self.running = false;
+        sleep(delay(error, backoff)).await;
+    }
+}
+
+/// How long to stay away after this failure.
+pub(crate) fn delay(error: &FetchError, backoff: &mut Backoff) -> Duration {
+    let delay = backoff.next_delay().max(error.retry_after.unwrap_or_default());
+    debug!(?delay, "backing off");
+    delay
+}
+
+/// Counts, logs and remembers a failure.
+pub(crate) fn report(source: &schemas::Source, status: &Status, error: &FetchError) {
+    metrics::fetch_errors(source, error.kind).increment(1);
+    warn!(%source, kind = error.kind.as_str(), %error, "fetching failed");
+    status.failed(error);
+}

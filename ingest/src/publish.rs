@@ -1,0 +1,277 @@
+//! Publishing what one source fetched, in its order, until the broker has it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use metrics::{Counter, Gauge};
+use nats::{Broker, BrokerError, Exclusivity, NewMessage, Publisher, Receipt, topology::Stream};
+use schemas::{RawTick, subject};
+use service::Backoff;
+use tokio::{sync::mpsc::Receiver, time::sleep};
+use tracing::{error, warn};
+
+use crate::{metrics as names, status::Status};
+
+/// How many payloads, and how many bytes of them, are in flight at most. They are kept until they
+/// are confirmed, to be sent again where the session dies.
+const WINDOW: usize = 1_024;
+const WINDOW_BYTES: usize = 32 * 1024 * 1024;
+
+/// The first and the longest wait before the next session, before jitter.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Publishes what `window` still holds, then everything from `intake` until it is closed, and
+/// returns when all of it is stored. Dropped before that, the window holds what is not confirmed.
+pub(crate) async fn publish(
+    broker: &Arc<dyn Broker>,
+    window: &mut Window,
+    intake: &mut Receiver<RawTick>,
+) {
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    while let Err(fault) = session(broker, window, intake, &mut backoff).await {
+        let (source, unconfirmed) = (&window.source, window.payloads.len());
+        if matches!(fault, BrokerError::Refused(_)) {
+            error!(%source, unconfirmed, error = %fault, "the broker refuses payloads; trying again");
+        } else {
+            warn!(%source, unconfirmed, error = %fault, "publishing was interrupted; trying again");
+        }
+        window.status.failed(&fault);
+        sleep(backoff.next_delay()).await;
+    }
+}
+
+/// One publishing session: first what an earlier one left unconfirmed, in order (the stream drops
+/// what it has already, by message id), then what comes in.
+async fn session(
+    broker: &Arc<dyn Broker>,
+    window: &mut Window,
+    intake: &mut Receiver<RawTick>,
+    backoff: &mut Backoff,
+) -> Result<(), BrokerError> {
+    let mut publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await?;
+    for payload in &window.payloads {
+        publisher.send(message(payload)).await?;
+    }
+    let mut open = true;
+    while open || !window.payloads.is_empty() {
+        tokio::select! {
+            biased;
+            receipt = publisher.confirmed(), if !window.payloads.is_empty() => {
+                window.confirmed(receipt?);
+                backoff.reset();
+            }
+            payload = intake.recv(), if open && !window.is_full() => match payload {
+                Some(payload) => send(&mut *publisher, window, payload).await?,
+                None => open = false,
+            },
+        }
+    }
+    Ok(())
+}
+
+async fn send(
+    publisher: &mut dyn Publisher,
+    window: &mut Window,
+    payload: RawTick,
+) -> Result<(), BrokerError> {
+    let message = message(&payload);
+    // Kept before it is sent: what fails on the way is in the window of the next session.
+    window.push(payload);
+    publisher.send(message).await
+}
+
+fn message(payload: &RawTick) -> NewMessage {
+    NewMessage {
+        subject: subject::raw(&payload.source, payload.symbol.as_ref()),
+        headers: payload.headers(),
+        body: payload.body.clone(),
+    }
+}
+
+/// What was fetched and is not confirmed, oldest first.
+pub(crate) struct Window {
+    source: schemas::Source,
+    status: Arc<Status>,
+    payloads: VecDeque<RawTick>,
+    bytes: usize,
+    newest_confirmed: Option<String>,
+    published: Counter,
+    duplicates: Counter,
+    in_flight: Gauge,
+}
+
+impl Window {
+    pub(crate) fn new(source: &schemas::Source, status: Arc<Status>) -> Self {
+        Self {
+            source: source.clone(),
+            status,
+            payloads: VecDeque::with_capacity(WINDOW),
+            bytes: 0,
+            newest_confirmed: None,
+            published: names::published(source),
+            duplicates: names::duplicates(source),
+            in_flight: names::in_flight(),
+        }
+    }
+
+    /// Where fetching goes on, now that we own the source (again): `stored` is the id of its newest
+    /// message that the broker has.
+    ///
+    /// What we had fetched and not confirmed when the lease was lost comes first, unless another
+    /// instance has published since: then ours is old, and would come out of order.
+    pub(crate) fn resume(&mut self, stored: Option<String>) -> Option<String> {
+        let is_ours = stored.is_none()
+            || stored == self.newest_confirmed
+            || self.payloads.iter().any(|payload| Some(&payload.id) == stored.as_ref());
+        if !is_ours && !self.payloads.is_empty() {
+            let (source, payloads) = (&self.source, self.payloads.len());
+            warn!(%source, payloads, "another instance has gone on; what was left here is dropped");
+            self.clear();
+        }
+        self.payloads.back().map(|payload| payload.id.clone()).or(stored)
+    }
+
+    /// Keeps what was fetched and not yet sent.
+    pub(crate) fn push(&mut self, payload: RawTick) {
+        self.bytes += payload.body.len();
+        self.payloads.push_back(payload);
+        self.in_flight.increment(1);
+    }
+
+    fn is_full(&self) -> bool {
+        self.payloads.len() >= WINDOW || self.bytes >= WINDOW_BYTES
+    }
+
+    fn confirmed(&mut self, receipt: Receipt) {
+        let Some(payload) = self.payloads.pop_front() else { return };
+        self.bytes -= payload.body.len();
+        self.newest_confirmed = Some(payload.id);
+        self.in_flight.decrement(1);
+        if receipt.duplicate {
+            self.duplicates.increment(1);
+        } else {
+            self.published.increment(1);
+            self.status.published();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.in_flight.decrement(self.payloads.len() as f64);
+        self.payloads.clear();
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeBroker, Fault, status, tick};
+
+    fn window() -> Window {
+        Window::new(&schemas::Source::new("sim").unwrap(), Arc::new(status()))
+    }
+
+    async fn publish_all(broker: &FakeBroker, count: usize) -> Window {
+        let (sender, mut intake) = tokio::sync::mpsc::channel(64);
+        let (shared, mut window) = (broker.shared(), window());
+        tokio::join!(publish(&shared, &mut window, &mut intake), async move {
+            for n in 0..count {
+                sender.send(tick(n)).await.unwrap();
+            }
+        });
+        window
+    }
+
+    fn ids(count: usize) -> Vec<String> {
+        (0..count).map(|n| tick(n).id).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_stored_in_order_with_its_envelope() {
+        let broker = FakeBroker::new([]);
+        let window = publish_all(&broker, 3_000).await;
+        assert_eq!(broker.ids(), ids(3_000));
+        let first = &broker.stored()[0];
+        assert_eq!(first.subject, "ticks.raw.sim.BRK=2EB");
+        assert_eq!(first.headers, tick(0).headers());
+        assert_eq!(first.body, tick(0).body);
+        assert_eq!(window.status.snapshot().published, 3_000);
+        assert!(broker.most_in_flight() <= WINDOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_dead_session_left_is_sent_again_in_order_and_stored_once() {
+        let broker = FakeBroker::new([
+            Fault::Open,
+            Fault::Send { after: 700, stored: 650 },
+            Fault::Send { after: 0, stored: 0 },
+            Fault::Confirm { after: 100 },
+            Fault::Open,
+        ]);
+        let window = publish_all(&broker, 2_000).await;
+        assert_eq!(broker.ids(), ids(2_000));
+        assert_eq!(broker.faults_left(), 0);
+        let snapshot = window.status.snapshot();
+        assert!(snapshot.last_error.is_some());
+        assert!(snapshot.published <= 2_000, "duplicates do not count as published");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_broker_is_away_the_source_is_held_back() {
+        let broker = FakeBroker::new(std::iter::repeat_n(Fault::Open, 100_000));
+        let (sender, mut intake) = tokio::sync::mpsc::channel(8);
+        let (shared, mut window) = (broker.shared(), window());
+        let publishing = publish(&shared, &mut window, &mut intake);
+        let feeding = async {
+            let mut sent = 0;
+            while sender.send(tick(sent)).await.is_ok() {
+                sent += 1;
+                assert!(sent <= 8);
+            }
+        };
+        let hour = Duration::from_secs(3_600);
+        let both = async { tokio::join!(publishing, feeding) };
+        assert!(tokio::time::timeout(hour, both).await.is_err(), "it still waits after an hour");
+        let attempts = 100_000 - broker.faults_left();
+        assert!((700..10_000).contains(&attempts), "{attempts} attempts in an hour");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_in_flight_are_bounded() {
+        let mut window = window();
+        for n in 0..64 {
+            assert!(!window.is_full());
+            window.push(RawTick { body: vec![0; 512 * 1024].into(), ..tick(n) });
+        }
+        assert!(window.is_full());
+        window.confirmed(Receipt { duplicate: false });
+        assert!(!window.is_full());
+    }
+
+    #[test]
+    fn what_was_left_comes_first_unless_another_instance_went_on() {
+        let left = || {
+            let mut window = window();
+            for n in 0..3 {
+                window.push(tick(n));
+            }
+            window.confirmed(Receipt { duplicate: false });
+            window
+        };
+        for ours in [None, Some(tick(0).id), Some(tick(1).id), Some(tick(2).id)] {
+            let mut window = left();
+            assert_eq!(window.resume(ours), Some(tick(2).id));
+            assert_eq!(window.payloads.len(), 2);
+        }
+        let mut window = left();
+        assert_eq!(window.resume(Some(tick(9).id)), Some(tick(9).id));
+        assert!(window.payloads.is_empty());
+        assert_eq!(window.bytes, 0);
+        assert_eq!(window.resume(None), None);
+    }
+}

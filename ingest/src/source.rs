@@ -1,0 +1,88 @@
+//! What a source is.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemas::Symbol;
+
+use crate::outlet::Outlet;
+
+/// Somewhere that prices come from. A newcomer is one module in [`sources`](crate::sources) that
+/// implements this.
+#[async_trait]
+pub(crate) trait Source: Send + Sync + 'static {
+    /// Its name, which is also the subject token and the header of what it publishes.
+    fn name(&self) -> &schemas::Source;
+
+    /// Where it fetches from, without any secret.
+    fn url(&self) -> String;
+
+    /// The symbols that it is going to deliver, as far as that is known before it does.
+    fn symbols(&self) -> Vec<Symbol> {
+        Vec::new()
+    }
+
+    /// One session: fetches and hands everything to the outlet until the source is at its end or
+    /// something fails. It is dropped at shutdown, at any await.
+    ///
+    /// `resume` is the id of the newest message of this source that the broker has.
+    async fn run(&self, resume: Option<String>, outlet: Outlet) -> Result<(), FetchError>;
+}
+
+/// Fetching failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct FetchError {
+    /// What kind of failure, for the metric.
+    pub(crate) kind: ErrorKind,
+    /// What happened, in words and without secrets.
+    pub(crate) message: String,
+    /// How long the provider asks us to stay away.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl FetchError {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+}
+
+/// The kinds of failures: few, because each is the value of a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// No connection, or it broke.
+    Connection,
+    /// No answer in time, or silence where there should be data.
+    Timeout,
+    /// The provider asks us to slow down.
+    RateLimited,
+    /// The provider answers that something is wrong.
+    Provider,
+    /// The answer ended before it was complete.
+    Truncated,
+    /// Larger than may be published.
+    TooLarge,
+    /// Not what the provider documents.
+    Malformed,
+    /// A file cannot be read.
+    File,
+    /// The broker cannot say where to go on.
+    Broker,
+}
+
+impl ErrorKind {
+    /// As in the metric.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Timeout => "timeout",
+            Self::RateLimited => "rate_limited",
+            Self::Provider => "provider",
+            Self::Truncated => "truncated",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::File => "file",
+            Self::Broker => "broker",
+        }
+    }
+}

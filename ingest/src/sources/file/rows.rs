@@ -1,0 +1,206 @@
+//! The rows of a CSV file (RFC 4180), each as its exact bytes.
+
+use std::io::{self, Read};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::outlet::MAX_PAYLOAD_BYTES;
+
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A row with line ends inside quotes may be this long. One that is longer has lost its closing
+/// quote: it ends with its first line, so that it spoils no other.
+const LONGEST_QUOTED_ROW: usize = 64 * 1024;
+
+/// Splits a CSV file into rows, without their line ends. Empty lines are none.
+///
+/// A row that is too large to be published is cut, one byte above the limit. So memory is bounded
+/// whatever the file is, and the row is still seen to be too large.
+pub(super) struct Rows<R> {
+    input: R,
+    buffer: BytesMut,
+    ended: bool,
+}
+
+impl<R: Read> Rows<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, buffer: BytesMut::new(), ended: false }
+    }
+
+    /// The next row; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(line) = self.line_end() {
+                let next = (line + 1).min(self.buffer.len());
+                let mut row = self.buffer.split_to(next);
+                row.truncate(line);
+                if row.last() == Some(&b'\r') {
+                    row.truncate(line - 1);
+                }
+                if !row.is_empty() {
+                    return Ok(Some(row.freeze()));
+                }
+            } else if self.ended {
+                return Ok(None);
+            } else if self.buffer.len() > MAX_PAYLOAD_BYTES {
+                return self.cut().map(Some);
+            } else {
+                self.fill()?;
+            }
+        }
+    }
+
+    /// Where the first row in the buffer ends; `None` where more must be read to tell, and where
+    /// nothing is left.
+    fn line_end(&self) -> Option<usize> {
+        let bytes = &self.buffer[..];
+        let rest = (self.ended && !bytes.is_empty()).then_some(bytes.len());
+        let line = bytes.iter().position(|&byte| byte == b'\n').or(rest)?;
+        if !bytes[..line].contains(&b'"') {
+            return Some(line);
+        }
+        match quoted_end(bytes) {
+            Some(end) => Some(end),
+            None if self.ended && closes(bytes) => Some(bytes.len()),
+            None if self.ended || bytes.len() > LONGEST_QUOTED_ROW => Some(line),
+            None => None,
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + CHUNK_BYTES, 0);
+        let read = loop {
+            match self.input.read(&mut self.buffer[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        self.buffer.truncate(filled + read.as_ref().map_or(0, |&read| read));
+        self.ended = read? == 0;
+        Ok(())
+    }
+
+    /// Takes the head of a row that is too large, and drops the rest of its line.
+    fn cut(&mut self) -> io::Result<Bytes> {
+        let head = self.buffer.split_to(MAX_PAYLOAD_BYTES + 1).freeze();
+        loop {
+            if let Some(line) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let _ = self.buffer.split_to(line);
+                return Ok(head);
+            }
+            self.buffer.clear();
+            if self.ended {
+                return Ok(head);
+            }
+            self.fill()?;
+        }
+    }
+}
+
+/// Where in a field a reader of CSV is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    FieldStart,
+    Plain,
+    Quoted,
+    /// After a quote inside a quoted field: its end, or the first half of an escaped quote.
+    Quote,
+}
+
+impl At {
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::FieldStart | Self::Quote, b'"') => Self::Quoted,
+            (Self::Quoted, b'"') => Self::Quote,
+            (Self::Quoted, _) => Self::Quoted,
+            (_, b',') => Self::FieldStart,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Where the first row ends that has quotes: at the first line end outside of them.
+fn quoted_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = At::FieldStart;
+    bytes.iter().position(|&byte| {
+        let ends = byte == b'\n' && at != At::Quoted;
+        at = at.after(byte);
+        ends
+    })
+}
+
+/// Whether every quote is closed.
+fn closes(bytes: &[u8]) -> bool {
+    bytes.iter().fold(At::FieldStart, |at, &byte| at.after(byte)) != At::Quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives its bytes in pieces, so that every row is cut somewhere.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(into.len());
+            let (piece, rest) = self.0.split_at(count);
+            into[..count].copy_from_slice(piece);
+            self.0 = rest;
+            Ok(count)
+        }
+    }
+
+    fn rows(text: &str) -> Vec<String> {
+        let in_pieces = |size| {
+            let mut rows = Rows::new(Pieces(text.as_bytes(), size));
+            let mut all = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                all.push(String::from_utf8(row.to_vec()).unwrap());
+            }
+            all
+        };
+        let whole = in_pieces(usize::MAX);
+        if text.len() < 1_000 {
+            assert_eq!(in_pieces(1), whole);
+        }
+        whole
+    }
+
+    #[test]
+    fn rows_are_their_exact_bytes_without_the_line_end() {
+        assert_eq!(rows("a,b\n1, 2 \n"), ["a,b", "1, 2 "]);
+        assert_eq!(rows("a,b\r\n1,2\r\n\r\n\n3,4"), ["a,b", "1,2", "3,4"]);
+        assert_eq!(rows(""), [""; 0]);
+        assert_eq!(rows("\n\r\n"), [""; 0]);
+        assert_eq!(rows("a\rb\nc"), ["a\rb", "c"]);
+    }
+
+    #[test]
+    fn quotes_may_hold_line_ends_commas_and_quotes() {
+        assert_eq!(rows("1,\"a,\n\"\"b\"\"\"\n2,c\n"), ["1,\"a,\n\"\"b\"\"\"", "2,c"]);
+        assert_eq!(rows("1,\"a\nb\""), ["1,\"a\nb\""]);
+        assert_eq!(rows("\"a\r\nb\",2\r\n3"), ["\"a\r\nb\",2", "3"]);
+    }
+
+    #[test]
+    fn a_stray_quote_spoils_only_its_own_row() {
+        assert_eq!(rows("1,5\" pipe\n2,b\n"), ["1,5\" pipe", "2,b"]);
+        assert_eq!(rows("1,\"a\n2,b\n3,c"), ["1,\"a", "2,b", "3,c"]);
+        let many = "2,b\n".repeat(LONGEST_QUOTED_ROW);
+        let all = rows(&format!("1,\"a\n{many}"));
+        assert_eq!(all.len(), 1 + LONGEST_QUOTED_ROW);
+        assert_eq!((all[0].as_str(), all[1].as_str()), ("1,\"a", "2,b"));
+    }
+
+    #[test]
+    fn a_row_that_is_too_large_is_cut_and_the_next_one_is_whole() {
+        let large = "x".repeat(3 * MAX_PAYLOAD_BYTES);
+        let all = rows(&format!("1\n{large}\n2\n{large}"));
+        assert_eq!(
+            all.iter().map(String::len).collect::<Vec<_>>(),
+            [1, MAX_PAYLOAD_BYTES + 1, 1, MAX_PAYLOAD_BYTES + 1,]
+        );
+    }
+}

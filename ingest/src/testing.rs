@@ -1,0 +1,296 @@
+//! What tests share: a broker in memory that fails as told, and what is fetched into it.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use nats::{
+    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Reader, Receipt,
+    Start, StreamState,
+    topology::{Durable, Stream},
+};
+use schemas::{Format, RawTick, Symbol, headers};
+use tokio::sync::mpsc::Receiver;
+
+use crate::{
+    outlet::{Outlet, outlet},
+    source::{FetchError, Source},
+    status::Status,
+};
+
+/// What goes wrong with the next session of a [`FakeBroker`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It cannot be opened.
+    Open,
+    /// It dies after so many sends, of which only so many are stored.
+    Send { after: usize, stored: usize },
+    /// It dies after so many receipts; everything sent is stored.
+    Confirm { after: usize },
+}
+
+/// A broker in memory. Each session consumes one fault; without any left, nothing fails.
+/// Its clones are one broker.
+#[derive(Clone, Default)]
+pub(crate) struct FakeBroker(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    stored: Vec<NewMessage>,
+    ids: HashSet<String>,
+    faults: VecDeque<Fault>,
+    most_in_flight: usize,
+}
+
+impl Inner {
+    fn store(&mut self, message: NewMessage) -> Receipt {
+        let duplicate = !self.ids.insert(id(&message));
+        if !duplicate {
+            self.stored.push(message);
+        }
+        Receipt { duplicate }
+    }
+}
+
+fn id(message: &NewMessage) -> String {
+    message.headers.iter().find(|(name, _)| *name == headers::MESSAGE_ID).unwrap().1.clone()
+}
+
+fn away() -> BrokerError {
+    BrokerError::Unreachable("told to fail".into())
+}
+
+impl FakeBroker {
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+        let faults = faults.into_iter().collect();
+        Self(Arc::new(Mutex::new(Inner { faults, ..Inner::default() })))
+    }
+
+    pub(crate) fn shared(&self) -> Arc<dyn Broker> {
+        Arc::new(self.clone())
+    }
+
+    pub(crate) fn stored(&self) -> Vec<NewMessage> {
+        self.0.lock().unwrap().stored.clone()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.0.lock().unwrap().stored.iter().map(id).collect()
+    }
+
+    pub(crate) fn faults_left(&self) -> usize {
+        self.0.lock().unwrap().faults.len()
+    }
+
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.0.lock().unwrap().most_in_flight
+    }
+}
+
+#[async_trait]
+impl Broker for FakeBroker {
+    async fn declare(&self) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn publisher(
+        &self,
+        streams: &[Stream],
+        exclusivity: Exclusivity,
+    ) -> Result<Box<dyn Publisher>, BrokerError> {
+        assert_eq!((streams, exclusivity), (&[Stream::Raw][..], Exclusivity::Shared));
+        let fault = self.0.lock().unwrap().faults.pop_front();
+        if fault == Some(Fault::Open) {
+            return Err(away());
+        }
+        Ok(Box::new(Session {
+            broker: self.clone(),
+            fault,
+            sent: 0,
+            confirmed: 0,
+            receipts: VecDeque::new(),
+        }))
+    }
+
+    async fn consumer(&self, _: &Durable) -> Result<Box<dyn Consumer>, BrokerError> {
+        unreachable!("sources only publish")
+    }
+
+    async fn reader(
+        &self,
+        _: Stream,
+        _: &[String],
+        _: Start,
+    ) -> Result<Box<dyn Reader>, BrokerError> {
+        unreachable!("sources only publish")
+    }
+
+    async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {
+        assert_eq!(stream, Stream::Raw);
+        let prefix = pattern.strip_suffix('*').unwrap();
+        let inner = self.0.lock().unwrap();
+        let found = inner.stored.iter().enumerate().rfind(|(_, m)| m.subject.starts_with(prefix));
+        Ok(found.map(|(index, message)| Message {
+            subject: message.subject.clone(),
+            headers: message.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect(),
+            body: message.body.clone(),
+            sequence: index as u64 + 1,
+            stored_at: Timestamp::now(),
+        }))
+    }
+
+    async fn newest_per_subject(
+        &self,
+        _: Stream,
+    ) -> Result<(StreamState, Vec<Message>), BrokerError> {
+        unreachable!("sources only publish")
+    }
+
+    async fn state(&self, _: Stream) -> Result<StreamState, BrokerError> {
+        Ok(StreamState::default())
+    }
+}
+
+struct Session {
+    broker: FakeBroker,
+    fault: Option<Fault>,
+    sent: usize,
+    confirmed: usize,
+    receipts: VecDeque<Receipt>,
+}
+
+#[async_trait]
+impl Publisher for Session {
+    async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
+        let mut inner = self.broker.0.lock().unwrap();
+        if let Some(Fault::Send { after, stored }) = self.fault {
+            if self.sent == after {
+                return Err(away());
+            }
+            if self.sent >= stored {
+                // Lost on the way: no receipt either.
+                self.sent += 1;
+                return Ok(());
+            }
+        }
+        self.sent += 1;
+        let receipt = inner.store(message);
+        self.receipts.push_back(receipt);
+        inner.most_in_flight = inner.most_in_flight.max(self.receipts.len());
+        Ok(())
+    }
+
+    async fn confirmed(&mut self) -> Result<Receipt, BrokerError> {
+        if self.fault == Some(Fault::Confirm { after: self.confirmed }) {
+            return Err(away());
+        }
+        // Receipts take a moment, so that several messages are in flight.
+        tokio::time::sleep(Duration::from_micros(10)).await;
+        if self.receipts.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        self.confirmed += 1;
+        Ok(self.receipts.pop_front().unwrap())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.receipts.len()
+    }
+}
+
+/// The `n`th tick of a source.
+pub(crate) fn tick(n: usize) -> RawTick {
+    RawTick {
+        id: format!("sim:1:1:{n}"),
+        source: schemas::Source::new("sim").unwrap(),
+        symbol: Some(Symbol::new("BRK.B").unwrap()),
+        received_at: Timestamp::UNIX_EPOCH,
+        content_type: "application/json".into(),
+        format: Format::Sim,
+        columns: None,
+        body: format!("{{\"n\":{n}}}").into(),
+    }
+}
+
+/// The status of a source that does nothing.
+pub(crate) fn status() -> Status {
+    struct Nothing(schemas::Source);
+
+    #[async_trait]
+    impl Source for Nothing {
+        fn name(&self) -> &schemas::Source {
+            &self.0
+        }
+
+        fn url(&self) -> String {
+            "test:".to_owned()
+        }
+
+        async fn run(&self, _: Option<String>, _: Outlet) -> Result<(), FetchError> {
+            Ok(())
+        }
+    }
+
+    Status::of(&Nothing(schemas::Source::new("sim").unwrap()))
+}
+
+/// A running session of a source, and what comes out of it.
+pub(crate) struct Running {
+    pub(crate) ticks: Receiver<RawTick>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) session: tokio::task::JoinHandle<Result<(), FetchError>>,
+}
+
+/// Starts a session.
+pub(crate) fn start(source: impl Source, resume: Option<&str>) -> Running {
+    // What the program does at its start; a second time is refused and harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let status = Arc::new(Status::of(&source));
+    let (outlet, ticks) = outlet(source.name(), Arc::clone(&status));
+    let resume = resume.map(str::to_owned);
+    let session = tokio::spawn(async move { source.run(resume, outlet).await });
+    Running { ticks, status, session }
+}
+
+impl Running {
+    /// The next payload, which must come within five seconds.
+    pub(crate) async fn next(&mut self) -> RawTick {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.ticks.recv());
+        next.await.expect("a payload in time").expect("a payload")
+    }
+
+    /// Everything until the session ends, and how it ended.
+    pub(crate) async fn rest(mut self) -> (Vec<RawTick>, Result<(), FetchError>) {
+        let mut ticks = Vec::new();
+        while let Some(tick) = self.ticks.recv().await {
+            ticks.push(tick);
+        }
+        (ticks, self.session.await.unwrap())
+    }
+
+    /// Waits until something was reported as failed.
+    pub(crate) async fn error(&self) -> String {
+        for _ in 0..500 {
+            if let Some(error) = self.status.snapshot().last_error {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nothing failed");
+    }
+}
+
+/// The bodies of ticks, as text.
+pub(crate) fn bodies(ticks: &[RawTick]) -> Vec<&str> {
+    ticks.iter().map(|tick| text(&tick.body)).collect()
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: &Bytes) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}

@@ -228,7 +228,8 @@ impl Worker {
         self.committed = None;
         self.check.pass();
         loop {
-            let linger_ends = self.batch.read.map_or_else(Instant::now, |(first, _)| first + LINGER);
+            let linger_ends =
+                self.batch.read.map_or_else(Instant::now, |(first, _)| first + LINGER);
             tokio::select! {
                 biased;
                 () = self.stop.requested() => break,

@@ -23,7 +23,8 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_and_nothing_else_does() {
-        for (ts_ns, seq) in [(0, 0), (i64::MIN, i64::MAX), (-1, 7), (1_700_000_000_000_000_001, 9)] {
+        for (ts_ns, seq) in [(0, 0), (i64::MIN, i64::MAX), (-1, 7), (1_700_000_000_000_000_001, 9)]
+        {
             let position = Position { ts_ns, seq };
             assert_eq!(read(&write(position)), Some(position));
         }

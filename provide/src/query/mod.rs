@@ -147,7 +147,8 @@ async fn symbols(
     State(reader): Reader,
     Parameters(query): Parameters<SymbolsQuery>,
 ) -> Result<Json<Symbols>, Problem> {
-    let limit = query.limit.as_deref().map_or(Ok(MAX_LIMIT), |text| parameters::limit(Some(text)))?;
+    let limit =
+        query.limit.as_deref().map_or(Ok(MAX_LIMIT), |text| parameters::limit(Some(text)))?;
     let text = query.query.unwrap_or_default();
     if text.contains('\0') {
         return Err(Problem::bad_request("query: holds a NUL character"));

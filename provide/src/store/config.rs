@@ -63,16 +63,6 @@ impl StoreConfig {
     fn postgres(&self) -> Result<Backend, StoreError> {
         let (writer, reader) =
             (options(WRITER_URL, &self.writer_url)?, options(READER_URL, &self.reader_url)?);
-        if writer.get_username() == reader.get_username() {
-            return Err(StoreError::Config {
-                key: READER_URL,
-                fault: format!(
-                    "names the role {:?}, which writer_url names too: reading needs a role of its \
-                     own that cannot write",
-                    reader.get_username()
-                ),
-            });
-        }
         Ok(Backend::Postgres { writer, reader })
     }
 
@@ -135,8 +125,6 @@ mod tests {
         let broken = fault("postgres://w@h/d", "postgres://r:secret@h:port/d");
         assert!(broken.starts_with("provide.store.reader_url: is not a URL"), "{broken}");
         assert!(!mysql.contains("secret") && !broken.contains("secret"));
-        let same = fault("postgres://w:a@h/d", "postgres://w:b@h/d");
-        assert!(same.contains(r#"names the role "w""#), "{same}");
     }
 
     #[cfg(not(feature = "postgres"))]

@@ -95,7 +95,8 @@ async fn every_digit_comes_back(writer: &mut dyn TickWriter, reader: &dyn TickRe
         };
         writer.write(&[StoredTick::new(digits, seq).unwrap()]).await.unwrap();
     }
-    for (row, (price, size)) in page(reader, "DIGITS").await.iter().zip(prices.into_iter().zip(sizes))
+    for (row, (price, size)) in
+        page(reader, "DIGITS").await.iter().zip(prices.into_iter().zip(sizes))
     {
         assert_eq!(row.tick().price.to_string(), price);
         assert_eq!(row.tick().size.unwrap().to_string(), size);
@@ -194,11 +195,9 @@ async fn the_newest_is_the_newest_by_event_time(
     assert_eq!(reader.newest(&asked).await.unwrap(), [other, newest]);
 }
 
-async fn symbols_are_found_letter_for_letter(
-    writer: &mut dyn TickWriter,
-    reader: &dyn TickReader,
-) {
-    let odd = ["q.BRK.B", "q*", "q>", "q%", "q_", "qÖ", "q東京", "q'--", "q\"", "q\\", "qa b", "Q^"];
+async fn symbols_are_found_letter_for_letter(writer: &mut dyn TickWriter, reader: &dyn TickReader) {
+    let odd =
+        ["q.BRK.B", "q*", "q>", "q%", "q_", "qÖ", "q東京", "q'--", "q\"", "q\\", "qa b", "Q^"];
     for (seq, text) in (1..).zip(odd) {
         writer.write(&[tick(text, seq)]).await.unwrap();
         assert_eq!(page(reader, text).await, [tick(text, seq)], "{text}");
@@ -296,7 +295,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 }

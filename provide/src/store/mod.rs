@@ -82,8 +82,11 @@ impl Span {
     /// From `from` on until before `to`; `None` is without a bound.
     pub fn new(from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
         let nanoseconds = |time: Timestamp| {
-            i64::try_from(time.as_nanosecond())
-                .unwrap_or(if time < Timestamp::UNIX_EPOCH { i64::MIN } else { i64::MAX })
+            i64::try_from(time.as_nanosecond()).unwrap_or(if time < Timestamp::UNIX_EPOCH {
+                i64::MIN
+            } else {
+                i64::MAX
+            })
         };
         Self {
             from_ns: from.map_or(i64::MIN, nanoseconds),
@@ -122,7 +125,9 @@ pub async fn open_reader(
     match config.backend()? {
         Backend::Sqlite => Ok(Arc::new(sqlite::Reader::open(data_dir, connections))),
         #[cfg(feature = "postgres")]
-        Backend::Postgres { reader, .. } => Ok(Arc::new(postgres::Reader::open(reader, connections))),
+        Backend::Postgres { reader, .. } => {
+            Ok(Arc::new(postgres::Reader::open(reader, connections)))
+        }
     }
 }
 

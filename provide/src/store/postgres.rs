@@ -11,6 +11,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tracing::warn;
 
 use super::{
     Position, Span, StoreError, StoredTick, TickReader, TickWriter,
@@ -33,11 +34,16 @@ impl Writer {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(StoreError::opening)?;
         migrations::postgres().run(&pool).await.map_err(StoreError::opening)?;
-        grant_select(&pool, reader.get_username()).await.map_err(StoreError::opening)?;
+        let role = reader.get_username();
+        if role == options.get_username() {
+            warn!(role, "the role that reads the store is the one that writes it");
+        } else {
+            grant_select(&pool, role).await.map_err(StoreError::opening)?;
+        }
         Ok(Self(pool))
     }
 }

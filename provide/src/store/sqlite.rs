@@ -137,8 +137,8 @@ impl TickReader for Reader {
     async fn newest(&self, symbols: &[Symbol]) -> Result<Vec<StoredTick>, StoreError> {
         let asked = serde_json::to_string(symbols).map_err(StoreError::reading)?;
         let rows: Vec<TickRow> = sqlx::query_as(
-            "SELECT id, symbol, price, size, currency, exchange, kind, ts_ns, received_at_ns,
-                    source, raw_seq, seq
+            "SELECT ticks.id, symbol, price, size, currency, exchange, kind, ts_ns,
+                    received_at_ns, source, raw_seq, seq
              FROM json_each(?) AS asked JOIN ticks ON ticks.rowid = (
                  SELECT newest.rowid FROM ticks AS newest WHERE newest.symbol = asked.value
                  ORDER BY newest.ts_ns DESC, newest.seq DESC LIMIT 1)

@@ -45,9 +45,8 @@ pub struct Position {
 impl StoredTick {
     /// Checks that every store can keep the tick, so that no batch fails for one of its ticks.
     pub fn new(tick: Tick, seq: u64) -> Result<Self, Unstorable> {
-        tick.validate().map_err(|faults| {
-            Unstorable::Shape(faults.to_string().replace('\n', "; "))
-        })?;
+        tick.validate()
+            .map_err(|faults| Unstorable::Shape(faults.to_string().replace('\n', "; ")))?;
         for (field, time) in [("ts", tick.ts), ("received_at", tick.received_at)] {
             if i64::try_from(time.as_nanosecond()).is_err() {
                 return Err(Unstorable::Time { field, time });

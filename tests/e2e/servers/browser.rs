@@ -65,7 +65,7 @@ impl Browser {
     pub(crate) async fn start() -> Self {
         let directory = guard::directory("chromium");
         let profile = directory.path().join("profile");
-        let mut server = Command::new(find::program("LIZARDS_CHROMIUM", &PROGRAMS));
+        let mut server = Command::new(find::program("LIZARDS_TEST_CHROMIUM", &PROGRAMS));
         server.args(FLAGS).arg(format!("--user-data-dir={}", profile.display()));
         server.arg("about:blank").env("HOME", directory.path());
         let guard = Guard::start("Chromium", directory, "KILL", &server);

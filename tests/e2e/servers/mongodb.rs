@@ -54,7 +54,7 @@ impl Drop for MongoDatabase {
 
 impl StandIn {
     async fn start() -> Self {
-        let program = find::program("LIZARDS_MONGODB", &[".tools/bin/nx-27017", "nx-27017"]);
+        let program = find::program("LIZARDS_TEST_MONGODB", &[".tools/bin/nx-27017", "nx-27017"]);
         let directory = guard::directory("mongodb");
         let (port, home) = (port::free(), directory.path().to_owned());
         let mut server = Command::new(program);

@@ -31,10 +31,24 @@ impl NatsServer {
 
     /// Starts one with further command line arguments.
     pub(crate) async fn start_with(args: &[&str]) -> Self {
+        Self::launch(args, "").await
+    }
+
+    /// Starts one that has no JetStream.
+    pub(crate) async fn without_jetstream() -> Self {
+        Self::launch(&[], "enabled: false").await
+    }
+
+    /// Starts one whose clients together may store so much.
+    pub(crate) async fn with_storage_limit(limit: &str) -> Self {
+        Self::launch(&[], &format!("max_file_store: {limit}")).await
+    }
+
+    async fn launch(args: &[&str], jetstream: &str) -> Self {
         let directory = guard::directory("nats");
         let config = directory.path().join("server.conf");
         std::fs::create_dir(directory.path().join("ports")).expect("the directory is ours");
-        write_config(directory.path(), "127.0.0.1:-1", "127.0.0.1:-1");
+        write_config(directory.path(), "127.0.0.1:-1", "127.0.0.1:-1", jetstream);
 
         let nats_server = [".tools/bin/nats-server", "nats-server"];
         let mut server = Command::new(find::program("LIZARDS_NATS_SERVER", &nats_server));
@@ -45,7 +59,7 @@ impl NatsServer {
         let without_scheme = |url: &String| url.replace("nats://", "").replace("http://", "");
         let address = without_scheme(&ports.nats[0]);
         let monitor = without_scheme(&ports.monitoring[0]);
-        write_config(guard.directory(), &address, &monitor);
+        write_config(guard.directory(), &address, &monitor, jetstream);
         let started = Self { guard, address, monitor };
         started.answers().await;
         started
@@ -85,10 +99,10 @@ impl NatsServer {
     }
 }
 
-fn write_config(directory: &Path, listen: &str, monitor: &str) {
+fn write_config(directory: &Path, listen: &str, monitor: &str, jetstream: &str) {
     let text = format!(
         "listen: \"{listen}\"\nhttp: \"{monitor}\"\nports_file_dir: \"{ports}\"\n\
-         jetstream {{ store_dir: \"{store}\" }}\n",
+         jetstream {{ store_dir: \"{store}\"\n{jetstream} }}\n",
         ports = directory.join("ports").display(),
         store = directory.join("store").display(),
     );

@@ -75,7 +75,7 @@ impl Server {
     async fn start() -> Self {
         let initdb = ["/usr/lib/postgresql/18/bin", "/opt/homebrew/opt/postgresql@18/bin"];
         let programs =
-            find::program("LIZARDS_POSTGRES_BIN", &[".tools/postgres/bin", initdb[0], initdb[1]]);
+            find::program("LIZARDS_TEST_POSTGRES_BIN", &[".tools/postgres/bin", initdb[0], initdb[1]]);
         let programs = fs::canonicalize(programs).expect("it has just been found");
         let directory = guard::directory("postgres");
         let data = directory.path().join("data");

@@ -49,7 +49,7 @@ impl Server {
     async fn start() -> Self {
         // Not the wrapper in /usr/sbin, which would run it as the system's service does.
         let places = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"];
-        let program = find::program("LIZARDS_RABBITMQ", &places);
+        let program = find::program("LIZARDS_TEST_RABBITMQ", &places);
         let directory = guard::directory("rabbitmq");
         let (port, management) = (port::free(), port::free());
         let home = directory.path().to_owned();

@@ -1,0 +1,126 @@
+//! What is deployed fits together: nothing here needs a container engine.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::Value;
+
+/// The metrics that operators are shown; those whose name ends in `_seconds` are histograms.
+const METRICS: [&str; 20] = [
+    "lizards_ingest_published_total",
+    "lizards_ingest_fetch_errors_total",
+    "lizards_ingest_in_flight",
+    "lizards_archive_stored_total",
+    "lizards_process_payloads_total",
+    "lizards_process_events_total",
+    "lizards_process_ticks_total",
+    "lizards_process_rejections_total",
+    "lizards_process_latency_seconds",
+    "lizards_provide_ticks_total",
+    "lizards_provide_deliveries_total",
+    "lizards_provide_connections",
+    "lizards_provide_slow_clients_total",
+    "lizards_store_written_total",
+    "lizards_store_write_seconds",
+    "lizards_gateway_requests_total",
+    "lizards_gateway_rate_limited_total",
+    "lizards_gateway_cache_hits_total",
+    "lizards_gateway_cache_misses_total",
+    "lizards_gateway_upstream_seconds",
+];
+
+fn read(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(file).unwrap_or_else(|fault| panic!("{path}: {fault}"))
+}
+
+/// A YAML file with its merge keys (`<<`) resolved.
+fn yaml(path: &str) -> Value {
+    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&read(path)).unwrap();
+    value.apply_merge().unwrap();
+    serde_json::to_value(value).unwrap()
+}
+
+/// A tag that names a version: never `latest`, never none.
+fn is_pinned(image: &str) -> bool {
+    image.rsplit_once(':').is_some_and(|(_, tag)| {
+        let numbers = tag.split('-').next().unwrap_or_default().trim_start_matches('v');
+        numbers.split('.').count() >= 2
+            && numbers.split('.').all(|part| part.parse::<u32>().is_ok())
+    })
+}
+
+#[test]
+fn a_tag_is_a_version() {
+    assert!(is_pinned("nats:2.14.6-alpine") && is_pinned("prom/prometheus:v3.13.3"));
+    for loose in ["nats", "nats:latest", "nats:2", "nats:alpine"] {
+        assert!(!is_pinned(loose), "{loose}");
+    }
+}
+
+#[test]
+fn images_are_pinned() {
+    let compose = yaml("compose.yaml");
+    let images = compose["services"].as_object().unwrap().values();
+    let images: Vec<_> = images.map(|service| service["image"].as_str().unwrap()).collect();
+    assert!(images.len() >= 9);
+    let dockerfile = read("Dockerfile");
+    let bases = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM "));
+    let bases = bases.filter_map(|base| base.split(' ').next());
+    for image in images.into_iter().chain(bases) {
+        assert!(is_pinned(image), "{image}");
+    }
+}
+
+#[test]
+fn every_file_that_is_mounted_is_there() {
+    let compose = yaml("compose.yaml");
+    let declared = compose["volumes"].as_object().unwrap();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let from = volume.as_str().unwrap().split(':').next().unwrap();
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(from);
+            let known = from.starts_with("./") && path.exists() || declared.contains_key(from);
+            assert!(known, "{name}: {from}");
+        }
+    }
+}
+
+#[test]
+fn prometheus_asks_each_role_where_it_listens() {
+    let (compose, prometheus) = (yaml("compose.yaml"), yaml("deploy/prometheus/prometheus.yml"));
+    let jobs = prometheus["scrape_configs"].as_array().unwrap();
+    let asked: BTreeSet<_> = jobs
+        .iter()
+        .map(|job| {
+            let found = &job["dns_sd_configs"][0];
+            (found["names"][0].as_str().unwrap().to_owned(), found["port"].as_u64().unwrap())
+        })
+        .collect();
+    let roles = ["ingest", "process", "provide", "gateway"];
+    let listening = roles.map(|role| {
+        let environment = &compose["services"][role]["environment"];
+        let listen = &environment[format!("LIZARDS_{}_LISTEN", role.to_uppercase())];
+        let (_, port) = listen.as_str().unwrap().rsplit_once(':').unwrap();
+        (role.to_owned(), port.parse().unwrap())
+    });
+    assert_eq!(asked, BTreeSet::from(listening));
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_no_other() {
+    let dashboard: Value =
+        serde_json::from_str(&read("deploy/grafana/dashboards/lizards.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let shown: BTreeSet<_> = targets
+        .flat_map(|target| {
+            let expression = target["expr"].as_str().unwrap();
+            expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        })
+        .filter(|word| word.starts_with("lizards_"))
+        .map(|word| word.trim_end_matches("_bucket"))
+        .collect();
+    assert_eq!(shown, BTreeSet::from(METRICS));
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "panels share an id");
+}

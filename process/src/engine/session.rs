@@ -14,7 +14,7 @@ use nats::{
 use schemas::{RawTick, Reason, Rejection, event_id, headers, subject};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     Engine,
@@ -139,7 +139,10 @@ impl<'a> Session<'a> {
                 self.acknowledge().await?;
             }
             if self.repeated {
-                self.drain().await?;
+                // An exclusive session may not survive a dropped message: it has ended either way.
+                if let Err(fault) = self.drain().await {
+                    debug!(%fault, "the session of a repeat ended early");
+                }
                 return Ok(Ended::Repeated);
             }
             let has_room = self.ticks.is_empty()

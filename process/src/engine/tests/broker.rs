@@ -36,6 +36,17 @@ pub(super) enum Failure {
     AfterEffect,
 }
 
+struct Unstored {
+    message: NewMessage,
+    /// How many messages the stream is expected to have.
+    expected: usize,
+}
+
+enum Answer {
+    Stored(Receipt),
+    Fenced(Stream),
+}
+
 #[derive(Clone)]
 pub(super) struct Fake(Arc<Mutex<State>>);
 
@@ -47,9 +58,8 @@ pub(super) struct State {
     stores: [Stores; 2],
     calls: usize,
     failure: Option<(usize, Failure)>,
-    session: usize,
     /// Sent by a session that is gone.
-    late: Vec<NewMessage>,
+    late: Vec<Unstored>,
     /// Cancelled when all there is was delivered.
     exhausted: CancellationToken,
 }
@@ -57,7 +67,7 @@ pub(super) struct State {
 impl Fake {
     /// `stores`: for ticks and for rejections.
     pub(super) fn new(
-        raw: &[(String, Vec<(String, String)>, &[u8])],
+        raw: &[super::Raw],
         stores: [Stores; 2],
         failure: Option<(usize, Failure)>,
     ) -> Self {
@@ -76,7 +86,6 @@ impl Fake {
             stores,
             calls: 0,
             failure,
-            session: 0,
             late: Vec::new(),
             exhausted: CancellationToken::new(),
         })))
@@ -127,9 +136,11 @@ impl State {
         }
     }
 
-    /// Stores as JetStream does, with an unlimited duplicate window; true for a duplicate.
-    fn store(&mut self, message: NewMessage) -> bool {
-        let stream = self.stream(Stream::of_subject(&message.subject).unwrap());
+    /// Stores as JetStream does, with an unlimited duplicate window: it checks the id first, and
+    /// then that the stream is where the session expects it.
+    fn store(&mut self, Unstored { message, expected }: Unstored) -> Answer {
+        let which = Stream::of_subject(&message.subject).unwrap();
+        let stream = self.stream(which);
         let headers = message.headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let message = Message {
             subject: message.subject,
@@ -139,17 +150,14 @@ impl State {
             stored_at: Timestamp::UNIX_EPOCH,
         };
         let id = message.header(headers::MESSAGE_ID).unwrap();
-        let duplicate = stream.iter().any(|stored| stored.header(headers::MESSAGE_ID) == Some(id));
-        if !duplicate {
-            stream.push(message);
+        if stream.iter().any(|stored| stored.header(headers::MESSAGE_ID) == Some(id)) {
+            return Answer::Stored(Receipt { duplicate: true });
         }
-        duplicate
-    }
-
-    fn is_stored(&mut self, message: &NewMessage) -> bool {
-        let id = message.headers.iter().find(|(name, _)| *name == headers::MESSAGE_ID).unwrap();
-        let stream = self.stream(Stream::of_subject(&message.subject).unwrap());
-        stream.iter().any(|stored| stored.header(headers::MESSAGE_ID) == Some(&id.1))
+        if stream.len() != expected {
+            return Answer::Fenced(which);
+        }
+        stream.push(message);
+        Answer::Stored(Receipt { duplicate: false })
     }
 
     fn stores(&self, message: &NewMessage) -> Stores {
@@ -172,11 +180,8 @@ impl Broker for Fake {
             (streams, exclusivity),
             (&[Stream::Ticks, Stream::Rejected][..], Exclusivity::Exclusive)
         );
-        let session = self.call(|state| {
-            state.session += 1;
-            state.session
-        })?;
-        Ok(Box::new(FakePublisher { broker: self.clone(), session, in_flight: VecDeque::new() }))
+        let expected = self.call(|state| [state.ticks.len(), state.rejected.len()])?;
+        Ok(Box::new(FakePublisher { broker: self.clone(), expected, in_flight: VecDeque::new() }))
     }
 
     async fn consumer(&self, _: &Durable) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -217,42 +222,42 @@ impl Broker for Fake {
 
 struct FakePublisher {
     broker: Fake,
-    session: usize,
-    /// A message that is not stored yet, or its receipt.
-    in_flight: VecDeque<Result<Receipt, NewMessage>>,
+    /// How many messages the two streams will have once all in flight is stored.
+    expected: [usize; 2],
+    in_flight: VecDeque<Result<Answer, Unstored>>,
 }
 
 #[async_trait]
 impl Publisher for FakePublisher {
     async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
-        let Self { session, in_flight, .. } = self;
-        let fenced = self.broker.call(|state| {
-            // A server checks the id first, and then that the stream is where the session left it.
-            let late = std::mem::take(&mut state.late);
-            let intruded = !late.is_empty();
-            for message in late {
-                state.store(message);
+        let Self { expected, in_flight, .. } = self;
+        self.broker.call(|state| {
+            for late in std::mem::take(&mut state.late) {
+                state.store(late);
             }
-            let duplicate = state.is_stored(&message);
-            if *session != state.session || intruded && !duplicate {
-                return true;
-            }
-            in_flight.push_back(match state.stores(&message) {
-                Stores::AtOnce => Ok(Receipt { duplicate: state.store(message) }),
+            let place = usize::from(Stream::of_subject(&message.subject) == Some(Stream::Rejected));
+            let message = Unstored { message, expected: expected[place] };
+            expected[place] += 1;
+            in_flight.push_back(match state.stores[place] {
+                Stores::AtOnce => Ok(state.store(message)),
                 Stores::WithReceipt | Stores::Late => Err(message),
             });
-            false
-        })?;
-        if fenced { Err(BrokerError::Fenced(Stream::Ticks)) } else { Ok(()) }
+        })
     }
 
     async fn confirmed(&mut self) -> Result<Receipt, BrokerError> {
+        if self.in_flight.is_empty() {
+            return pending().await;
+        }
         let Self { in_flight, .. } = self;
-        let Some(first) = in_flight.front().cloned() else { pending().await };
-        self.broker.call(|state| {
-            in_flight.pop_front();
-            first.unwrap_or_else(|message| Receipt { duplicate: state.store(message) })
-        })
+        let answer = self.broker.call(|state| {
+            let first = in_flight.pop_front().unwrap();
+            first.unwrap_or_else(|message| state.store(message))
+        })?;
+        match answer {
+            Answer::Stored(receipt) => Ok(receipt),
+            Answer::Fenced(stream) => Err(BrokerError::Fenced(stream)),
+        }
     }
 
     fn in_flight(&self) -> usize {
@@ -263,8 +268,9 @@ impl Publisher for FakePublisher {
 impl Drop for FakePublisher {
     fn drop(&mut self) {
         let mut state = self.broker.state();
-        let unsent = self.in_flight.drain(..).filter_map(Result::err);
-        let late: Vec<_> = unsent.filter(|m| state.stores(m) == Stores::Late).collect();
+        let unstored = self.in_flight.drain(..).filter_map(Result::err);
+        let late: Vec<_> =
+            unstored.filter(|late| state.stores(&late.message) == Stores::Late).collect();
         state.late.extend(late);
     }
 }

@@ -98,11 +98,6 @@ async fn private_server(config: &Config, findings: &mut Findings) {
         let mut config = config.clone();
         started.url().clone_into(&mut config.nats.url);
         if let Some(nats) = connection(&config, findings).await {
-            let declared = match roles::broker(&config, &nats).await {
-                Ok(broker) => broker.declare().await.map_err(anyhow::Error::from),
-                Err(fault) => Err(fault),
-            };
-            findings.result(declared, "the streams can be made there");
             running_server(&config, &nats, findings).await;
         }
         started.stop().await;
@@ -117,13 +112,18 @@ async fn connection(config: &Config, findings: &mut Findings) -> Option<Nats> {
 }
 
 async fn running_server(config: &Config, nats: &Nats, findings: &mut Findings) {
-    if config.broker.kind == BrokerKind::Rabbitmq {
-        let broker = roles::broker(config, nats).await.map_err(|fault| format!("{fault:#}"));
-        findings.result(broker, "RabbitMQ answers");
-    } else {
-        let fit = nats.check_storage(&config.streams).await;
-        findings.result(fit, "the limits of the streams fit into JetStream's storage");
+    let fit = nats.check_storage(&config.streams).await;
+    if config.broker.kind == BrokerKind::Jetstream
+        && findings.result(fit, "the limits of the streams fit into the account").is_none()
+    {
+        return;
     }
+    // What a start does first, too.
+    let declared = match roles::broker(config, nats).await {
+        Ok(broker) => broker.declare().await.map_err(|fault| fault.to_string()),
+        Err(fault) => Err(format!("{fault:#}")),
+    };
+    findings.result(declared, "the streams are there");
     match nats.clock_skew().await {
         Ok(skew) if skew <= TOLERATED_SKEW => findings.good("the clocks agree with the server's"),
         Ok(skew) => findings.fault(&format!(

@@ -2,10 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::{
-    lizards::Installation,
-    servers::NatsServer,
-};
+use crate::{lizards::Installation, servers::NatsServer};
 
 /// Runs to the end, which must come by itself, and gives what was printed to standard error that
 /// is not a log line.
@@ -51,7 +48,8 @@ fn a_bad_value() {
 fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
-    let line = complaint(&Installation::private(), &["up", "--set", &format!("gateway.listen={address}")]);
+    let line =
+        complaint(&Installation::private(), &["up", "--set", &format!("gateway.listen={address}")]);
     assert!(line.contains("gateway.listen") && line.contains(&address), "{line}");
 }
 
@@ -102,7 +100,8 @@ fn a_full_disk() {
     );
     let mut command = std::process::Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
-    command.envs(installation.command(&[]).get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command
+        .envs(installation.command(&[]).get_envs().filter_map(|(key, value)| Some((key, value?))));
     let output = command.output().expect("util-linux is there");
     assert!(!output.status.success());
     let errors = String::from_utf8_lossy(&output.stderr);

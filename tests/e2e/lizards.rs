@@ -120,13 +120,19 @@ impl Registry {
 
     /// The live instances of a role.
     pub(crate) fn instances(&self, role: &str) -> Vec<Instance> {
-        self.directory.instances(&format!("lizards-{role}"))
+        self.instances_of(&format!("lizards-{role}"))
+    }
+
+    /// The live instances of any service.
+    pub(crate) fn instances_of(&self, service: &str) -> Vec<Instance> {
+        self.directory.instances(service)
     }
 
     /// Where the newest instance of a role listens, once there is one.
     pub(crate) async fn address(&self, role: &str) -> String {
         eventually(READY_WITHIN, &format!("{role} is registered"), async || {
-            let newest = self.instances(role).into_iter().max_by_key(|found| found.registered_at)?;
+            let newest =
+                self.instances(role).into_iter().max_by_key(|found| found.registered_at)?;
             Some(format!("{}:{}", newest.ip_address, newest.port_number))
         })
         .await

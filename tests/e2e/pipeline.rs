@@ -58,9 +58,11 @@ impl Pipeline {
     async fn finish_and_check(self) {
         let usable = self.trades.usable();
         let rejected = self.trades.rows.len() - usable;
-        for (stream, count) in
-            [(Stream::Raw, self.trades.rows.len()), (Stream::Ticks, usable), (Stream::Rejected, rejected)]
-        {
+        for (stream, count) in [
+            (Stream::Raw, self.trades.rows.len()),
+            (Stream::Ticks, usable),
+            (Stream::Rejected, rejected),
+        ] {
             let what = format!("{stream} holds {count} messages");
             eventually(PATIENCE, &what, async || {
                 let state = self.broker.state(stream).await.ok()?;
@@ -101,8 +103,10 @@ impl Pipeline {
             .await
             .expect("the archive is a file");
         eventually(PATIENCE, "all payloads are in the archive", async || {
-            let count: i64 =
-                sqlx::query_scalar("select count(*) from raw_ticks").fetch_one(&archive).await.ok()?;
+            let count: i64 = sqlx::query_scalar("select count(*) from raw_ticks")
+                .fetch_one(&archive)
+                .await
+                .ok()?;
             (count == self.trades.rows.len() as i64).then_some(())
         })
         .await;
@@ -181,7 +185,9 @@ fn check_rejected(rejected: &[Stored]) {
 fn check_received(received: &[Received], ticks: &[Stored], trades: &Trades) {
     let wanted: Vec<_> = ticks
         .iter()
-        .filter(|stored| FOLLOWED.iter().any(|s| stored.message.subject == format!("ticks.norm.{s}")))
+        .filter(|stored| {
+            FOLLOWED.iter().any(|s| stored.message.subject == format!("ticks.norm.{s}"))
+        })
         .map(|stored| stored.message.sequence)
         .collect();
     let seen: Vec<_> = received.iter().map(|update| update.seq).collect();
@@ -257,10 +263,8 @@ async fn killing_any_role_loses_and_doubles_nothing() {
     let broker = async |registry: &Registry| jetstream(registry);
     // About 6 minutes of trades in about 18 seconds.
     let mut pipeline = Pipeline::start(installation, &nats, broker, trades, "20x").await;
-    eventually(PATIENCE, "ticks flow", async || {
-        (pipeline.subscriber.count() > 100).then_some(())
-    })
-    .await;
+    eventually(PATIENCE, "ticks flow", async || (pipeline.subscriber.count() > 100).then_some(()))
+        .await;
     for round in 0..2 {
         for (process, role) in pipeline.processes.iter_mut().zip(ROLES) {
             println!("round {round}: kill -9 {role}");
@@ -279,10 +283,8 @@ async fn killing_the_broker_loses_and_doubles_nothing() {
     let trades = Trades::from_the_open(8_000).spoil_every(100);
     let broker = async |registry: &Registry| jetstream(registry);
     let pipeline = Pipeline::start(installation, &nats, broker, trades, "20x").await;
-    eventually(PATIENCE, "ticks flow", async || {
-        (pipeline.subscriber.count() > 100).then_some(())
-    })
-    .await;
+    eventually(PATIENCE, "ticks flow", async || (pipeline.subscriber.count() > 100).then_some(()))
+        .await;
     for _ in 0..2 {
         nats.restart().await;
         tokio::time::sleep(Duration::from_secs(2)).await;

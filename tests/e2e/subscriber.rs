@@ -58,9 +58,14 @@ impl Drop for Subscriber {
     }
 }
 
-async fn follow(registry: Arc<Registry>, symbols: Vec<String>, received: Arc<Mutex<Vec<Received>>>) {
+async fn follow(
+    registry: Arc<Registry>,
+    symbols: Vec<String>,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
     loop {
-        let last = received.lock().expect("no panic holds it").last().map_or(0, |r: &Received| r.seq);
+        let last =
+            received.lock().expect("no panic holds it").last().map_or(0, |r: &Received| r.seq);
         if let Ok(mut socket) = connect(&registry).await {
             let subscribe = Subscribe {
                 symbols: symbols.clone(),
@@ -116,10 +121,7 @@ async fn receive(
 ///
 /// # Panics
 /// When none comes within a minute.
-pub(crate) async fn next<T>(
-    socket: &mut Socket,
-    wanted: impl Fn(ServerMessage) -> Option<T>,
-) -> T {
+pub(crate) async fn next<T>(socket: &mut Socket, wanted: impl Fn(ServerMessage) -> Option<T>) -> T {
     let search = async {
         loop {
             let message = socket.next().await.expect("the connection is open").expect("a message");

@@ -38,7 +38,9 @@ impl Trades {
 
     /// Spoils every `nth` row in one of several ways, so that it must be rejected.
     pub(crate) fn spoil_every(mut self, nth: usize) -> Self {
-        for (place, row) in self.rows.iter_mut().enumerate().filter(|(place, _)| place % nth == nth / 2) {
+        for (place, row) in
+            self.rows.iter_mut().enumerate().filter(|(place, _)| place % nth == nth / 2)
+        {
             let mut fields: Vec<_> = row.split(',').map(str::to_owned).collect();
             match place / nth % 5 {
                 0 => fields[2] = "abc".to_owned(),
@@ -83,7 +85,8 @@ fn usable(row: &str) -> Option<Trade> {
 }
 
 fn real(count: usize) -> Option<Vec<String>> {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/us-equity-trades-2013-10-07.csv.gz");
+    let file =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/us-equity-trades-2013-10-07.csv.gz");
     let file = std::env::var("LIZARDS_TEST_TRADES").unwrap_or_else(|_| file.to_owned());
     let lines = BufReader::new(GzDecoder::new(std::fs::File::open(file).ok()?)).lines();
     let from_the_open = lines.map_while(Result::ok).skip(1).skip_while(|row| {
@@ -100,7 +103,11 @@ fn made(count: usize) -> Vec<String> {
             let cents = 10_000 + (n * 37 % 101) + n / 50 % 200;
             let (whole, part) = (cents / 100, cents % 100);
             let ts = OPEN_MS + (n / 3 * 50) as u64;
-            format!("{ts},{symbol},{whole}.{part:02},{},{},0", n % 5 * 100 + 1, ["P", "Q", "D"][n % 3])
+            format!(
+                "{ts},{symbol},{whole}.{part:02},{},{},0",
+                n % 5 * 100 + 1,
+                ["P", "Q", "D"][n % 3]
+            )
         })
         .collect()
 }

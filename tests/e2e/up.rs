@@ -96,7 +96,8 @@ async fn a_second_start_carries_on_with_what_was_stored() {
     let oldest = stored["ticks"][0]["received_at"].as_str().expect("a tick").to_owned();
     let (mut socket, _) =
         tokio_tungstenite::connect_async(printed(&second, "WebSocket").await).await.expect("open");
-    let from_the_first = Subscribe { symbols: vec!["AAPL".into()], from_seq: Some(0), ..Subscribe::default() };
+    let from_the_first =
+        Subscribe { symbols: vec!["AAPL".into()], from_seq: Some(0), ..Subscribe::default() };
     send(&mut socket, &ClientMessage::Subscribe(from_the_first)).await.expect("open");
     let (_, update) = next(&mut socket, price_update).await;
     assert_eq!(update.prev, 0, "the first tick of the first run");
@@ -164,7 +165,8 @@ async fn the_http_interface_answers_as_the_contract_says() {
         serde_json::from_value(json(format!("{base}/sources/sim")).await).expect("its shape");
     assert_eq!(sim.state, http::SourceState::Running);
     let quotes: http::Quotes =
-        serde_json::from_value(json(format!("{base}/quotes?symbols=AAPL,NOPE")).await).expect("its shape");
+        serde_json::from_value(json(format!("{base}/quotes?symbols=AAPL,NOPE")).await)
+            .expect("its shape");
     assert_eq!((quotes.quotes.len(), quotes.unknown), (1, vec!["NOPE".to_owned()]));
     let symbols: http::Symbols =
         serde_json::from_value(json(format!("{base}/symbols?query=BRK")).await).expect("its shape");
@@ -188,7 +190,8 @@ async fn the_http_interface_answers_as_the_contract_says() {
     send(&mut socket, &subscribe(&["AAPL"])).await.expect("open");
     next(&mut socket, price_update).await;
 
-    let problem = client.get(format!("{base}/ticks/AAPL?limit=many")).send().await.expect("an answer");
+    let problem =
+        client.get(format!("{base}/ticks/AAPL?limit=many")).send().await.expect("an answer");
     assert_eq!(problem.status(), 400);
     assert_eq!(problem.headers()["content-type"], "application/problem+json");
     assert!(problem.text().await.expect("text").contains("limit"));
@@ -228,7 +231,8 @@ async fn every_role_shows_its_metrics_and_its_health() {
                 .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
                 .sum::<u64>()
         };
-        let (events, ticks) = (value("lizards_process_events_total"), value("lizards_process_ticks_total"));
+        let (events, ticks) =
+            (value("lizards_process_events_total"), value("lizards_process_ticks_total"));
         (events > 20 && events == ticks + value("lizards_process_rejections_total")).then_some(())
     })
     .await;
@@ -251,6 +255,7 @@ async fn the_page_shows_live_prices_in_a_real_browser() {
         (page.evaluate(price).await.as_str()? != shown).then_some(())
     })
     .await;
-    let simulated = page.evaluate("document.body.innerText.toLowerCase().includes('simulated')").await;
+    let simulated =
+        page.evaluate("document.body.innerText.toLowerCase().includes('simulated')").await;
     assert_eq!(simulated, Value::Bool(true));
 }

@@ -1,7 +1,11 @@
-//! The header line of a CSV file, and the two columns that a replay needs of each row.
+//! The header line of a CSV file, and what a replay needs of each row: its symbol and its time.
+//!
+//! Columns are named in any order and case; white space around a name or a field is not part of
+//! it.
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use schemas::Symbol;
 
 /// The columns of a file.
@@ -10,7 +14,16 @@ pub(super) struct Header {
     /// The header line as it is.
     pub(super) columns: String,
     symbol: usize,
-    ts_ms: Option<usize>,
+    time: Option<Time>,
+}
+
+/// The column that holds the event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// `ts_ms`: milliseconds since 1970.
+    Millis(usize),
+    /// `ts`: RFC 3339.
+    Rfc3339(usize),
 }
 
 impl Header {
@@ -23,28 +36,36 @@ impl Header {
             return Err("its first line is no header line of a CSV file".to_owned());
         }
         let names = fields(line);
-        let column =
-            |wanted: &str| names.iter().position(|name| name.as_ref() == wanted.as_bytes());
+        let column = |wanted: &str| {
+            names.iter().position(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+        };
         let Some(symbol) = column("symbol") else {
             return Err(format!("its header line {text:?} has no column \"symbol\""));
         };
-        let ts_ms = column("ts_ms");
-        if paced && ts_ms.is_none() {
+        let time = column("ts_ms").map(Time::Millis).or_else(|| column("ts").map(Time::Rfc3339));
+        if paced && time.is_none() {
             return Err(format!(
                 "its header line {text:?} has no column \"ts_ms\", which only the speed `max` does without"
             ));
         }
-        Ok(Self { columns: text.to_owned(), symbol, ts_ms })
+        Ok(Self { columns: text.to_owned(), symbol, time })
     }
 
     /// The symbol of a row, if it can be read.
     pub(super) fn symbol(&self, row: &[u8]) -> Option<Symbol> {
-        Symbol::new(std::str::from_utf8(&field(row, self.symbol)?).ok()?).ok()
+        Symbol::new(std::str::from_utf8(&field(row, self.symbol)?).ok()?.trim()).ok()
     }
 
     /// The event time of a row in milliseconds since 1970, if it can be read.
     pub(super) fn event_ms(&self, row: &[u8]) -> Option<i64> {
-        std::str::from_utf8(&field(row, self.ts_ms?)?).ok()?.trim().parse().ok()
+        let time = self.time?;
+        let (Time::Millis(column) | Time::Rfc3339(column)) = time;
+        let field = field(row, column)?;
+        let text = std::str::from_utf8(&field).ok()?.trim();
+        match time {
+            Time::Millis(_) => text.parse().ok(),
+            Time::Rfc3339(_) => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
+        }
     }
 }
 
@@ -74,14 +95,16 @@ mod tests {
 
     #[test]
     fn columns_are_found_in_any_order() {
-        let header = Header::parse(b"price,\"symbol\",ts_ms,extra", true).unwrap();
-        assert_eq!(header.columns, "price,\"symbol\",ts_ms,extra");
-        let row = b"1.5,BRK.B, 1380000000123,x";
+        let header = Header::parse(b"price,\"Symbol\", TS_ms,ts", true).unwrap();
+        assert_eq!(header.columns, "price,\"Symbol\", TS_ms,ts");
+        let row = b"1.5, BRK.B , 1380000000123,x";
         assert_eq!(header.symbol(row), Some(Symbol::new("BRK.B").unwrap()));
         assert_eq!(header.event_ms(row), Some(1_380_000_000_123));
         let quoted = b"\"1,5\",\"A\"\"B\",\"7\"";
         assert_eq!(header.symbol(quoted), Some(Symbol::new("A\"B").unwrap()));
         assert_eq!(header.event_ms(quoted), Some(7));
+        let written = Header::parse(b"ts,symbol", true).unwrap();
+        assert_eq!(written.event_ms(b"1970-01-01T00:00:01.5Z,A"), Some(1_500));
     }
 
     #[test]
@@ -103,7 +126,7 @@ mod tests {
     #[test]
     fn a_row_that_cannot_be_read_has_no_symbol() {
         let header = Header::parse(b"ts_ms,symbol", true).unwrap();
-        for row in [&b"1"[..], b"1,", b"1, A", b"1,\xFF", b"", b"1,\"A\nB\""] {
+        for row in [&b"1"[..], b"1,", b"1, ", b"1,\xFF", b"", b"1,\"A\nB\""] {
             assert_eq!(header.symbol(row), None, "{row:?}");
         }
         for row in [&b""[..], b"x,A", b"1.5,A", b",A", b"99999999999999999999,A"] {

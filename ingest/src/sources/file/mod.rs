@@ -136,7 +136,7 @@ mod tests {
     const FILE: &str = "ts_ms,symbol,price,size,exchange,conditions\r\n\
         1381152600000,IBM,184.21,100,P,\"@, T\"\r\n\
         1381152600000,IBM,184.21,100,P,\r\n\
-        1381152600500, IBM,184.22,,,\r\n\
+        1381152600500,,184.22,,,\r\n\
         1381152602000,BRK.B,1.0,1,N,\r\n";
 
     fn file(content: &[u8]) -> tempfile::NamedTempFile {

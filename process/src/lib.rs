@@ -1,9 +1,9 @@
 //! The role `process`: reads provider payloads from `TICKS_RAW` and writes their ticks to `TICKS`
 //! and what cannot be used to `TICKS_REJECTED`, each event exactly once and in order.
 //!
-//! - [`decode`]: from bytes to events, one pure decoder per payload format.
-//! - [`validate`]: from events to ticks that can be trusted.
-//! - [`engine`]: the loop around them, and the argument why it is exact.
+//! - `decode`: from bytes to events, one pure decoder per payload format.
+//! - `validate`: from events to ticks that can be trusted.
+//! - `engine`: the loop around them, and the argument why it is exact.
 //!
 //! One instance is active, by a lease; others stand by.
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -74,15 +74,18 @@ impl Drop for Database {
 impl Server {
     async fn start() -> Self {
         let initdb = ["/usr/lib/postgresql/18/bin", "/opt/homebrew/opt/postgresql@18/bin"];
-        let programs =
-            find::program("LIZARDS_TEST_POSTGRES_BIN", &[".tools/postgres/bin", initdb[0], initdb[1]]);
+        let programs = find::program(
+            "LIZARDS_TEST_POSTGRES_BIN",
+            &[".tools/postgres/bin", initdb[0], initdb[1]],
+        );
         let programs = fs::canonicalize(programs).expect("it has just been found");
         let directory = guard::directory("postgres");
         let data = directory.path().join("data");
         fs::create_dir(&data).expect("the directory is ours");
 
+        let programs = reachable(programs, directory.path());
         let port = port::free();
-        let mut server = unprivileged(directory.path(), &data, &programs);
+        let mut server = unprivileged(directory.path(), &data);
         server.args(["sh", "-c", RUN, "postgres"]).arg(programs).arg(data).arg(port.to_string());
         let server = Self { guard: Guard::start("PostgreSQL", directory, "INT", &server), port };
         let mut admin = server
@@ -103,7 +106,7 @@ impl Server {
 }
 
 /// What runs the command that is added to it, as somebody else where we are root.
-fn unprivileged(directory: &Path, data: &Path, programs: &Path) -> Command {
+fn unprivileged(directory: &Path, data: &Path) -> Command {
     let owner = fs::metadata(data).expect("it has just been created").uid();
     if owner != 0 {
         return Command::new("env");
@@ -113,11 +116,23 @@ fn unprivileged(directory: &Path, data: &Path, programs: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
     command.arg("--clear-groups");
-    let closed = |folder: &Path| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0);
-    if programs.ancestors().any(closed) {
-        // The repository lies in a folder that only root may enter, such as /root.
-        command.args(["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]);
-    }
     command.arg("--");
     command
+}
+
+/// The programs, copied where the repository lies in a folder that only its owner may enter (such
+/// as /root): the user that PostgreSQL runs as could not reach them there.
+fn reachable(programs: PathBuf, directory: &Path) -> PathBuf {
+    let is_closed = |folder: &Path| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0);
+    let we_are_root = fs::metadata(directory).is_ok_and(|it| it.uid() == 0);
+    if !we_are_root || !programs.ancestors().any(is_closed) {
+        return programs;
+    }
+    // The package's libraries lie beside its programs, found by relative paths.
+    let package = programs.ancestors().find(|it| it.ends_with("site-packages"));
+    let package = package.or(programs.parent()).expect("a folder of programs has a parent");
+    let copy = directory.join("programs");
+    let copied = Command::new("cp").arg("-R").arg(package).arg(&copy).status();
+    assert!(copied.is_ok_and(|it| it.success()), "{} cannot be copied", package.display());
+    copy.join(programs.strip_prefix(package).expect("it is an ancestor"))
 }

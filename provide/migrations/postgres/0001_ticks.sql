@@ -16,8 +16,11 @@ CREATE TABLE ticks (
     raw_seq        BIGINT NOT NULL,
     received_at_ns BIGINT NOT NULL,
     -- The event time for people who write SQL: microseconds, which is all that PostgreSQL keeps.
-    ts             TIMESTAMPTZ NOT NULL GENERATED ALWAYS AS
-        ((TIMESTAMP 'epoch' + (ts_ns / 1000) * INTERVAL '1 microsecond') AT TIME ZONE 'UTC') STORED
+    -- Seconds apart from their fraction, because an interval is multiplied as a binary float.
+    ts             TIMESTAMPTZ NOT NULL GENERATED ALWAYS AS (
+        (TIMESTAMP 'epoch'
+            + (ts_ns / 1000000000) * INTERVAL '1 second'
+            + (ts_ns % 1000000000 / 1000) * INTERVAL '1 microsecond') AT TIME ZONE 'UTC') STORED
 );
 
 CREATE INDEX ticks_by_symbol_and_time ON ticks (symbol, ts_ns, seq);

@@ -2,6 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "postgres")]
+use sqlx::postgres::PgConnectOptions;
 
 use super::StoreError;
 
@@ -34,10 +36,14 @@ impl Default for StoreConfig {
 pub(super) enum Backend {
     Sqlite,
     #[cfg(feature = "postgres")]
-    Postgres {
-        writer: sqlx::postgres::PgConnectOptions,
-        reader: sqlx::postgres::PgConnectOptions,
-    },
+    Postgres(Box<Roles>),
+}
+
+/// The same database with its two roles.
+#[cfg(feature = "postgres")]
+pub(super) struct Roles {
+    pub(super) writer: PgConnectOptions,
+    pub(super) reader: PgConnectOptions,
 }
 
 impl StoreConfig {
@@ -61,9 +67,9 @@ impl StoreConfig {
 
     #[cfg(feature = "postgres")]
     fn postgres(&self) -> Result<Backend, StoreError> {
-        let (writer, reader) =
-            (options(WRITER_URL, &self.writer_url)?, options(READER_URL, &self.reader_url)?);
-        Ok(Backend::Postgres { writer, reader })
+        let writer = options(WRITER_URL, &self.writer_url)?;
+        let reader = options(READER_URL, &self.reader_url)?;
+        Ok(Backend::Postgres(Box::new(Roles { writer, reader })))
     }
 
     #[cfg(not(feature = "postgres"))]
@@ -76,18 +82,17 @@ impl StoreConfig {
 }
 
 #[cfg(feature = "postgres")]
-fn options(key: &'static str, url: &str) -> Result<sqlx::postgres::PgConnectOptions, StoreError> {
+fn options(key: &'static str, url: &str) -> Result<PgConnectOptions, StoreError> {
     // The URL holds a password: no error may repeat it.
     let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     if !is_postgres {
         let fault = "is not a PostgreSQL URL: it begins with neither postgres:// nor postgresql://";
         return Err(StoreError::Config { key, fault: fault.to_owned() });
     }
-    let options: sqlx::postgres::PgConnectOptions =
-        url.parse().map_err(|_| StoreError::Config {
-            key,
-            fault: "is not a URL such as postgres://role:password@host:5432/database".to_owned(),
-        })?;
+    let options: PgConnectOptions = url.parse().map_err(|_| StoreError::Config {
+        key,
+        fault: "is not a URL such as postgres://role:password@host:5432/database".to_owned(),
+    })?;
     Ok(options.application_name("lizards"))
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn all(config: &StoreConfig, data_dir: &Path) {
 async fn an_empty_store_answers(reader: &dyn TickReader) {
     let nothing = symbol("NOTHING");
     assert!(page(reader, "NOTHING").await.is_empty());
-    assert!(reader.newest(&[nothing.clone()]).await.unwrap().is_empty());
+    assert!(reader.newest(std::slice::from_ref(&nothing)).await.unwrap().is_empty());
     assert!(reader.newest(&[]).await.unwrap().is_empty());
     assert!(reader.symbols("", ALL).await.unwrap().is_empty());
     let all = Span::new(None, None);

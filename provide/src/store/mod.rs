@@ -109,9 +109,7 @@ pub async fn open_writer(
     match config.backend()? {
         Backend::Sqlite => Ok(Box::new(sqlite::Writer::open(data_dir).await?)),
         #[cfg(feature = "postgres")]
-        Backend::Postgres { writer, reader } => {
-            Ok(Box::new(postgres::Writer::open(writer, &reader).await?))
-        }
+        Backend::Postgres(roles) => Ok(Box::new(postgres::Writer::open(*roles).await?)),
     }
 }
 
@@ -125,9 +123,7 @@ pub async fn open_reader(
     match config.backend()? {
         Backend::Sqlite => Ok(Arc::new(sqlite::Reader::open(data_dir, connections))),
         #[cfg(feature = "postgres")]
-        Backend::Postgres { reader, .. } => {
-            Ok(Arc::new(postgres::Reader::open(reader, connections)))
-        }
+        Backend::Postgres(roles) => Ok(Arc::new(postgres::Reader::open(roles.reader, connections))),
     }
 }
 
@@ -138,6 +134,6 @@ pub async fn reader_can_write(config: &StoreConfig) -> Result<bool, StoreError> 
     match config.backend()? {
         Backend::Sqlite => Ok(false),
         #[cfg(feature = "postgres")]
-        Backend::Postgres { reader, .. } => postgres::can_write(reader).await,
+        Backend::Postgres(roles) => postgres::can_write(roles.reader).await,
     }
 }

@@ -3,71 +3,85 @@
 //! Prices and sizes cross as text and are cast by the server: its NUMERIC keeps every digit, while
 //! the binary form drops the decimal places of a zero.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use schemas::{Candle, CandleInterval, Symbol};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, PgPool,
+    AssertSqlSafe, ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
     Position, Span, StoreError, StoredTick, TickReader, TickWriter,
     candles::{self, TradeRow, Trades},
+    config::Roles,
     migrations,
     row::{self, TickRow},
 };
 
 /// How long a question waits for a connection, free or new.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The writing half: one connection, made anew when it breaks.
-pub(super) struct Writer(PgPool);
+/// How long a new connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The writing half: one connection, given up at its first error and made anew.
+pub(super) struct Writer {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
 
 impl Writer {
-    pub(super) async fn open(
-        options: PgConnectOptions,
-        reader: &PgConnectOptions,
-    ) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.clone())
-            .await
-            .map_err(StoreError::opening)?;
-        migrations::postgres().run(&pool).await.map_err(StoreError::opening)?;
-        let role = reader.get_username();
-        if role == options.get_username() {
-            warn!(role, "the role that reads the store is the one that writes it");
+    pub(super) async fn open(roles: Roles) -> Result<Self, StoreError> {
+        let mut connection = connect(&roles.writer).await.map_err(StoreError::opening)?;
+        migrations::postgres().run(&mut connection).await.map_err(StoreError::opening)?;
+        let reader = roles.reader.get_username();
+        if reader == roles.writer.get_username() {
+            warn!(role = reader, "the role that reads the store is the one that writes it");
         } else {
-            grant_select(&pool, role).await.map_err(StoreError::opening)?;
+            grant_select(&mut connection, reader).await.map_err(StoreError::opening)?;
         }
-        Ok(Self(pool))
+        Ok(Self { options: roles.writer, connection: Some(connection) })
     }
 }
 
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Box<dyn Error + Send + Sync>> {
+    Ok(timeout(CONNECT_TIMEOUT, options.connect()).await??)
+}
+
 /// Lets the role read the ticks and do nothing else with them.
-async fn grant_select(pool: &PgPool, role: &str) -> sqlx::Result<()> {
+async fn grant_select(connection: &mut PgConnection, role: &str) -> sqlx::Result<()> {
     // A role cannot be a parameter; quoted like this, every name is one identifier.
     let role = role.replace('"', "\"\"");
     let grant = format!(
         r#"REVOKE ALL ON ticks, _sqlx_migrations FROM "{role}"; GRANT SELECT ON ticks TO "{role}""#
     );
-    sqlx::raw_sql(AssertSqlSafe(grant)).execute(pool).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(grant)).execute(connection).await.map(drop)
 }
 
 #[async_trait]
 impl TickWriter for Writer {
     async fn write(&mut self, ticks: &[StoredTick]) -> Result<u64, StoreError> {
-        let column = |of: fn(&StoredTick) -> String| ticks.iter().map(of).collect::<Vec<_>>();
-        let optional =
-            |of: fn(&StoredTick) -> Option<String>| ticks.iter().map(of).collect::<Vec<_>>();
-        let number = |of: fn(&StoredTick) -> i64| ticks.iter().map(of).collect::<Vec<_>>();
-        // One statement is one transaction.
-        sqlx::query(
-            "INSERT INTO ticks (id, symbol, ts_ns, seq, price, size, currency, exchange, kind,
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.options).await.map_err(StoreError::writing)?,
+        };
+        let new = insert(&mut connection, ticks).await.map_err(StoreError::writing)?;
+        self.connection = Some(connection);
+        Ok(new)
+    }
+}
+
+async fn insert(connection: &mut PgConnection, ticks: &[StoredTick]) -> sqlx::Result<u64> {
+    let column = |of: fn(&StoredTick) -> String| ticks.iter().map(of).collect::<Vec<_>>();
+    let optional = |of: fn(&StoredTick) -> Option<String>| ticks.iter().map(of).collect::<Vec<_>>();
+    let number = |of: fn(&StoredTick) -> i64| ticks.iter().map(of).collect::<Vec<_>>();
+    // One statement is one transaction.
+    sqlx::query(
+        "INSERT INTO ticks (id, symbol, ts_ns, seq, price, size, currency, exchange, kind,
                                 source, raw_seq, received_at_ns)
              SELECT id, symbol, ts_ns, seq, price::numeric, size::numeric, currency, exchange,
                     kind, source, raw_seq, received_at_ns
@@ -77,24 +91,22 @@ impl TickWriter for Writer {
                   AS new (id, symbol, ts_ns, seq, price, size, currency, exchange, kind, source,
                           raw_seq, received_at_ns)
              ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(column(|stored| stored.tick().id.clone()))
-        .bind(column(|stored| stored.tick().symbol.to_string()))
-        .bind(number(|stored| stored.position().ts_ns))
-        .bind(number(|stored| stored.position().seq))
-        .bind(column(|stored| stored.tick().price.to_string()))
-        .bind(optional(|stored| stored.tick().size.map(|size| size.to_string())))
-        .bind(column(|stored| stored.tick().currency.clone()))
-        .bind(optional(|stored| stored.tick().exchange.clone()))
-        .bind(column(|stored| stored.tick().kind.as_str().to_owned()))
-        .bind(column(|stored| stored.tick().source.to_string()))
-        .bind(number(StoredTick::raw_seq))
-        .bind(number(StoredTick::received_at_ns))
-        .execute(&self.0)
-        .await
-        .map(|done| done.rows_affected())
-        .map_err(StoreError::writing)
-    }
+    )
+    .bind(column(|stored| stored.tick().id.clone()))
+    .bind(column(|stored| stored.tick().symbol.to_string()))
+    .bind(number(|stored| stored.position().ts_ns))
+    .bind(number(|stored| stored.position().seq))
+    .bind(column(|stored| stored.tick().price.to_string()))
+    .bind(optional(|stored| stored.tick().size.map(|size| size.to_string())))
+    .bind(column(|stored| stored.tick().currency.clone()))
+    .bind(optional(|stored| stored.tick().exchange.clone()))
+    .bind(column(|stored| stored.tick().kind.as_str().to_owned()))
+    .bind(column(|stored| stored.tick().source.to_string()))
+    .bind(number(StoredTick::raw_seq))
+    .bind(number(StoredTick::received_at_ns))
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// The reading half.
@@ -215,7 +227,7 @@ impl Trades for Reader {
 /// Whether the role could change a table of the store, or create something beside them, by any
 /// privilege of its own, of a role it is a member of, or of PUBLIC.
 pub(super) async fn can_write(reader: PgConnectOptions) -> Result<bool, StoreError> {
-    let mut connection = reader.connect().await.map_err(StoreError::opening)?;
+    let mut connection = connect(&reader).await.map_err(StoreError::opening)?;
     sqlx::query_scalar(
         "SELECT role.rolsuper
              OR has_schema_privilege(current_schema(), 'CREATE')

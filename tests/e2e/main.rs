@@ -13,6 +13,7 @@ mod live;
 mod lizards;
 mod pipeline;
 mod servers;
+mod store;
 mod stores;
 mod subscriber;
 mod symbols;

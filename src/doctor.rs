@@ -136,8 +136,12 @@ async fn running_server(config: &Config, nats: &Nats, findings: &mut Findings) {
 }
 
 async fn stores(config: &Config, findings: &mut Findings) {
-    let archive = ingest::archive::open(&config.ingest.archive, &config.data_dir).await;
-    findings.result(archive.map(drop), "the raw store opens");
+    if config.ingest.archive.url == "none" {
+        findings.good("the archive is turned off");
+    } else {
+        let archive = ingest::archive::open(&config.ingest.archive, &config.data_dir).await;
+        findings.result(archive.map(drop), "the raw store opens");
+    }
     let store = provide::store::open_writer(&config.provide.store, &config.data_dir).await;
     if findings.result(store.map(drop), "the store of ticks opens for writing").is_none() {
         return;

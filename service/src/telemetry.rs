@@ -1,5 +1,7 @@
 //! Logging and metrics, set up once per process.
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,7 +57,10 @@ impl Telemetry {
     /// Sets up logging to standard error and the metrics recorder of the process.
     pub fn install(config: &LogConfig) -> Result<Self, TelemetryError> {
         let filter = EnvFilter::builder().parse(&config.level)?;
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         match config.format {
             LogFormat::Text => lines.try_init(),
             LogFormat::Json => lines.json().try_init(),

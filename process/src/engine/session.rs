@@ -14,7 +14,7 @@ use nats::{
 use schemas::{RawTick, Reason, Rejection, event_id, headers, subject};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
     Engine,
@@ -139,20 +139,13 @@ impl<'a> Session<'a> {
                 self.acknowledge().await?;
             }
             if self.repeated {
-                // An exclusive session may not survive a dropped message: it has ended either way.
-                if let Err(fault) = self.drain().await {
-                    debug!(%fault, "the session of a repeat ended early");
-                }
-                return Ok(Ended::Repeated);
+                return self.end().await;
             }
             let has_room = self.ticks.is_empty()
                 && self.in_flight.len() + self.rejections.len() < MAX_IN_FLIGHT;
             tokio::select! {
                 biased;
-                () = &mut stopped => {
-                    self.drain().await?;
-                    return Ok(Ended::Stopped);
-                }
+                () = &mut stopped => return self.end().await,
                 receipt = self.publisher.confirmed(), if !self.in_flight.is_empty() => {
                     self.settle(receipt?);
                 }
@@ -323,6 +316,15 @@ impl<'a> Session<'a> {
             self.engine.load.store(self.pending.len() as u64, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    async fn end(mut self) -> Result<Ended, BrokerError> {
+        let drained = self.drain().await;
+        if self.repeated {
+            // An exclusive session may not survive a dropped message: it has ended either way.
+            return Ok(Ended::Repeated);
+        }
+        drained.map(|()| Ended::Stopped)
     }
 
     /// Waits for what is in flight, and acknowledges what is done with. The rest comes again.

@@ -11,10 +11,13 @@ use tracing::{error, warn};
 
 use crate::{metrics as names, status::Status};
 
-/// How many payloads, and how many bytes of them, are in flight at most. They are kept until they
-/// are confirmed, to be sent again where the session dies.
+/// How many payloads, and but for the last batch how many bytes of them, are in flight at most.
+/// They are kept until they are confirmed, to be sent again where the session dies.
 const WINDOW: usize = 1_024;
 const WINDOW_BYTES: usize = 32 * 1024 * 1024;
+
+/// How many payloads are sent before receipts are looked at.
+const BATCH: usize = 64;
 
 /// The first and the longest wait before the next session, before jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -52,6 +55,7 @@ async fn session(
         publisher.send(message(payload)).await?;
     }
     let mut open = true;
+    let mut fetched = Vec::with_capacity(BATCH);
     while open || !window.payloads.is_empty() {
         tokio::select! {
             biased;
@@ -59,24 +63,28 @@ async fn session(
                 window.confirmed(receipt?);
                 backoff.reset();
             }
-            payload = intake.recv(), if open && !window.is_full() => match payload {
-                Some(payload) => send(&mut *publisher, window, payload).await?,
-                None => open = false,
-            },
+            count = intake.recv_many(&mut fetched, BATCH), if open && !window.is_full() => {
+                open = count > 0;
+                send(&mut *publisher, window, &mut fetched).await?;
+            }
         }
     }
     Ok(())
 }
 
+/// All of it is in the window before any of it is sent: what fails on the way is there for the
+/// next session.
 async fn send(
     publisher: &mut dyn Publisher,
     window: &mut Window,
-    payload: RawTick,
+    fetched: &mut Vec<RawTick>,
 ) -> Result<(), BrokerError> {
-    let message = message(&payload);
-    // Kept before it is sent: what fails on the way is in the window of the next session.
-    window.push(payload);
-    publisher.send(message).await
+    let first = window.payloads.len();
+    fetched.drain(..).for_each(|payload| window.push(payload));
+    for payload in window.payloads.range(first..) {
+        publisher.send(message(payload)).await?;
+    }
+    Ok(())
 }
 
 fn message(payload: &RawTick) -> NewMessage {
@@ -138,7 +146,7 @@ impl Window {
     }
 
     fn is_full(&self) -> bool {
-        self.payloads.len() >= WINDOW || self.bytes >= WINDOW_BYTES
+        self.payloads.len() + BATCH > WINDOW || self.bytes >= WINDOW_BYTES
     }
 
     fn confirmed(&mut self, receipt: Receipt) {

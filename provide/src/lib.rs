@@ -1,1 +1,98 @@
-//! .
+//! Stores the normalised ticks and serves them: live over WebSockets, stored ones over HTTP.
+//!
+//! - [`store`]: the store, with a half that writes and a half that reads.
+//! - `writer`: the worker that writes `TICKS` into the store; one of all instances does it.
+//! - `hub`: the live fan-out. It encodes every tick once and hands it on by reference.
+//! - `websocket`: `/ws`, the connections and their subscriptions.
+//! - `session`: `POST /session`; `query`: quotes, ticks, candles and symbols.
+
+mod config;
+mod hub;
+mod metrics;
+mod query;
+mod session;
+pub mod store;
+mod websocket;
+mod writer;
+
+use std::{path::Path, sync::Arc};
+
+use futures_util::FutureExt;
+use service::{Context, Health, Role, ServeError};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tracing::warn;
+
+use hub::Hub;
+use store::StoreError;
+use websocket::{Connections, Server};
+
+pub use config::{Config, ConfigError, WebSocketConfig};
+
+/// Its name in the registry and the services API.
+pub const SERVICE: &str = "lizards-provide";
+
+/// The role cannot be carried on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value of the configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The role cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A part of it panicked.
+    #[error("a part of the role ended unexpectedly: {0}")]
+    Panic(#[from] tokio::task::JoinError),
+}
+
+/// Stores and serves until shutdown, then tells the clients to go elsewhere and drains.
+pub async fn run(
+    config: Config,
+    context: Context,
+    listener: TcpListener,
+    data_dir: &Path,
+) -> Result<(), Error> {
+    config.websocket.validate()?;
+    metrics::describe();
+    let reader = store::open_reader(&config.store, data_dir).await?;
+    let (health, hub, connections) =
+        (Health::default(), Arc::new(Hub::default()), Connections::default());
+    let server = Server {
+        hub: Arc::clone(&hub),
+        broker: Arc::clone(&context.broker),
+        config: config.websocket.clone(),
+        connections: connections.clone(),
+        shutdown: context.shutdown.clone(),
+    };
+    let router = websocket::router(server)
+        .merge(session::router(&config.websocket.public_url))
+        .merge(query::router(reader));
+    let role =
+        Role { name: SERVICE, listener, router, health: health.clone(), load: connections.load() };
+
+    let mut parts = JoinSet::new();
+    let writing =
+        writer::run(config.store, data_dir.to_owned(), context.clone(), health.check("store"));
+    parts.spawn(writing.map(|ended| ended.map_err(Error::from)));
+    let (broker, shutdown) = (Arc::clone(&context.broker), context.shutdown.clone());
+    let ticks = hub::follow_ticks(Arc::clone(&hub), broker, health.check("ticks"), shutdown);
+    parts.spawn(ticks.map(Ok));
+    let (nats, shutdown) = (context.nats.clone(), context.shutdown.clone());
+    let symbols = hub::follow_announced(hub, nats, health.check("symbols"), shutdown);
+    parts.spawn(symbols.map(Ok));
+    parts.spawn(async move {
+        context.serve(role).await?;
+        // An upgraded connection is none of the HTTP server's any more.
+        if timeout(context.shutdown_deadline, connections.closed()).await.is_err() {
+            warn!("WebSocket connections were still open at the shutdown deadline");
+        }
+        Ok(())
+    });
+    while let Some(ended) = parts.join_next().await {
+        ended??;
+    }
+    Ok(())
+}

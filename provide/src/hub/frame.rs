@@ -1,0 +1,176 @@
+//! A tick as the finished text of the WebSocket protocol, encoded once for all who receive it.
+
+use std::{collections::HashMap, io::Write, sync::Arc};
+
+use axum::extract::ws::Utf8Bytes;
+use jiff::Timestamp;
+use nats::Message;
+use schemas::{Symbol, Tick};
+
+/// One `price_update`, ready for the wire. Shared by reference.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// Whose price it is.
+    pub(crate) symbol: Symbol,
+    /// Its sequence in `TICKS`.
+    pub(crate) sequence: u64,
+    /// When the stream stored it.
+    pub(crate) stored_at: Timestamp,
+    /// The JSON text. A clone shares the bytes.
+    pub(crate) text: Utf8Bytes,
+}
+
+/// Encodes the ticks of a stream in order, and knows which tick of each symbol came before.
+///
+/// `prev` is the true sequence of the tick before, or 0 where this encoder has seen none of that
+/// symbol. So it never shows a gap that is not there.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    newest: HashMap<Symbol, u64>,
+}
+
+impl Encoder {
+    /// Encodes a message of `TICKS`.
+    pub(crate) fn encode(&mut self, message: &Message) -> serde_json::Result<Arc<Frame>> {
+        let tick: Tick = serde_json::from_slice(&message.body)?;
+        let prev = self.seen(&tick.symbol, message.sequence);
+        Ok(Arc::new(Frame {
+            text: price_update(&tick, message.sequence, prev).into(),
+            symbol: tick.symbol,
+            sequence: message.sequence,
+            stored_at: message.stored_at,
+        }))
+    }
+
+    /// Notes a tick without encoding it, and tells the sequence of the one before it.
+    pub(crate) fn seen(&mut self, symbol: &Symbol, sequence: u64) -> u64 {
+        match self.newest.get_mut(symbol) {
+            Some(newest) => std::mem::replace(newest, sequence),
+            None => {
+                self.newest.insert(symbol.clone(), sequence);
+                0
+            }
+        }
+    }
+}
+
+/// Written by hand because prices are JSON numbers with all their digits, which a serialiser has
+/// no type for, and because this is done for every tick.
+fn price_update(tick: &Tick, seq: u64, prev: u64) -> String {
+    let mut text = Vec::with_capacity(256);
+    text.extend_from_slice(br#"{"type":"price_update","data":{"#);
+    string(&mut text, tick.symbol.as_str());
+    // Writing into a Vec does not fail.
+    let _ = write!(
+        text,
+        r#":{{"price":{},"timestamp":"{}","seq":{seq},"prev":{prev},"size":"#,
+        tick.price, tick.ts
+    );
+    match tick.size {
+        Some(size) => drop(write!(text, "{size}")),
+        None => text.extend_from_slice(b"null"),
+    }
+    text.extend_from_slice(br#","exchange":"#);
+    match &tick.exchange {
+        Some(exchange) => string(&mut text, exchange),
+        None => text.extend_from_slice(b"null"),
+    }
+    text.extend_from_slice(br#","source":"#);
+    string(&mut text, tick.source.as_str());
+    text.extend_from_slice(b"}}}");
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// A JSON string with its escapes.
+fn string(text: &mut Vec<u8>, value: &str) {
+    // Neither does serialising a string into one.
+    let _ = serde_json::to_writer(text, value);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use schemas::{Decimal, ServerMessage, Source, TickKind, subject};
+
+    use super::*;
+
+    /// A message of `TICKS` as processing would publish it.
+    pub(crate) fn message(symbol: &str, price: &str, sequence: u64) -> Message {
+        let symbol = Symbol::new(symbol).unwrap();
+        let tick = Tick {
+            id: format!("test:{sequence}"),
+            symbol: symbol.clone(),
+            price: Decimal::parse(price).unwrap(),
+            size: Some(Decimal::parse("100").unwrap()),
+            currency: "USD".into(),
+            exchange: None,
+            kind: TickKind::Trade,
+            ts: "2024-09-14T12:34:56Z".parse().unwrap(),
+            received_at: "2024-09-14T12:34:57Z".parse().unwrap(),
+            source: Source::new("sim").unwrap(),
+            raw_seq: sequence,
+        };
+        of(&tick, sequence)
+    }
+
+    fn of(tick: &Tick, sequence: u64) -> Message {
+        Message {
+            subject: subject::tick(&tick.symbol),
+            headers: Vec::new(),
+            body: Bytes::from(serde_json::to_vec(tick).unwrap()),
+            sequence,
+            // One second a sequence.
+            stored_at: Timestamp::from_second(1_700_000_000 + sequence as i64).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_shape_of_the_contract_with_every_digit() {
+        let mut encoder = Encoder::default();
+        encoder.encode(&message("AAPL", "149", 3)).unwrap();
+        let frame = encoder.encode(&message("AAPL", "150.2300", 7)).unwrap();
+        assert_eq!(
+            frame.text.as_str(),
+            r#"{"type":"price_update","data":{"AAPL":{"price":150.2300,"timestamp":"2024-09-14T12:34:56Z","seq":7,"prev":3,"size":100,"exchange":null,"source":"sim"}}}"#
+        );
+        assert_eq!((frame.sequence, frame.symbol.as_str()), (7, "AAPL"));
+    }
+
+    #[test]
+    fn what_is_no_tick_is_an_error() {
+        let message = Message { body: Bytes::from_static(b"{}"), ..message("AAPL", "1", 1) };
+        assert!(Encoder::default().encode(&message).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_client_reads_what_was_written(
+            symbol in "\\PC{1,12}",
+            exchange in proptest::option::of("\\PC{1,12}|[\"\\\\\n\t]{1,4}"),
+            price in "-?[0-9]{1,9}(\\.[0-9]{1,12})?",
+            size in proptest::option::of("[0-9]{1,9}(\\.[0-9]{1,8})?"),
+            nanos in 0i128..4_000_000_000_000_000_000,
+        ) {
+            prop_assume!(Symbol::new(&symbol).is_ok());
+            let tick = Tick {
+                symbol: Symbol::new(&symbol).unwrap(),
+                exchange: exchange.clone(),
+                price: Decimal::parse(&price).unwrap(),
+                size: size.as_deref().map(|size| Decimal::parse(size).unwrap()),
+                ts: Timestamp::from_nanosecond(nanos).unwrap(),
+                ..serde_json::from_slice(&message("X", "1", 1).body).unwrap()
+            };
+            let frame = Encoder::default().encode(&of(&tick, 9)).unwrap();
+            let read = ServerMessage::from_json(&frame.text).unwrap();
+            let ServerMessage::PriceUpdate { data } = read else { panic!("{read:?}") };
+            let update = &data[&symbol];
+            prop_assert_eq!(update.price.get(), tick.price.to_string());
+            prop_assert_eq!(update.size.as_ref().map(|size| size.get().to_owned()),
+                tick.size.map(|size| size.to_string()));
+            prop_assert_eq!(&update.exchange, &exchange);
+            prop_assert_eq!(update.timestamp, tick.ts);
+            prop_assert_eq!((update.seq, update.prev), (9, 0));
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The fan-out: every tick is encoded once and handed by reference to all who asked for it.
+//!
+//! One lock orders everything: a tick is published, a client subscribed, a replay joined to the
+//! live stream, one after the other. That is why none of them ever misses or doubles a tick. It is
+//! held for one tick at a time; each delivery under it is the push of one reference.
+
+mod announced;
+mod feed;
+pub(crate) mod frame;
+mod holds;
+mod outbox;
+mod recent;
+mod replay;
+mod selector;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use schemas::Symbol;
+
+use recent::Recent;
+
+pub(crate) use announced::follow as follow_announced;
+pub(crate) use feed::follow as follow_ticks;
+pub(crate) use frame::Frame;
+pub(crate) use holds::ReplayId;
+pub(crate) use outbox::Outbox;
+pub(crate) use replay::{Notice, Progress, Replay};
+pub(crate) use selector::{Interest, Selector};
+
+/// Where a replay stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// Everything up to and including this sequence was delivered.
+    After(u64),
+    /// Nothing yet; the first is what was stored at or after this time.
+    At(Timestamp),
+}
+
+/// What the hub has for a replay.
+#[derive(Debug)]
+pub(crate) enum Pulled {
+    /// These are next, and all of its ticks up to `through` are among them or before.
+    More { frames: Vec<Arc<Frame>>, through: u64 },
+    /// These are the last; whatever follows them comes live.
+    Last { frames: Vec<Arc<Frame>> },
+    /// Its next ticks are no longer in memory: read the stream up to this sequence, then ask again.
+    Behind { read_to: u64 },
+}
+
+/// Knows the newest tick of every symbol and who wants the next.
+#[derive(Debug, Default)]
+pub(crate) struct Hub(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    topics: HashMap<Symbol, Topic>,
+    wildcards: HashMap<Box<str>, Vec<Arc<Outbox>>>,
+    announced: HashSet<Symbol>,
+    /// The newest sequence seen.
+    last_sequence: u64,
+    /// `None` before the newest ticks of the stream were loaded.
+    recent: Option<Recent>,
+}
+
+/// One symbol. It exists as long as a tick was seen or somebody waits for the first.
+#[derive(Debug, Default)]
+struct Topic {
+    newest: Option<Arc<Frame>>,
+    subscribers: Vec<Arc<Outbox>>,
+}
+
+impl Hub {
+    /// The newest ticks of the stream are known: clients may come.
+    fn load(&self, newest: Vec<Arc<Frame>>, last_sequence: u64) {
+        let mut state = self.lock();
+        for frame in newest {
+            let topic = state.topics.entry(frame.symbol.clone()).or_default();
+            topic.newest = Some(frame);
+        }
+        state.last_sequence = last_sequence;
+        state.recent = Some(Recent::after(last_sequence));
+    }
+
+    /// Can clients be served?
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock().recent.is_some()
+    }
+
+    /// The newest sequence of `TICKS` seen.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.lock().last_sequence
+    }
+
+    /// The symbols that sources say they will deliver, all of them.
+    fn announce(&self, symbols: HashSet<Symbol>) {
+        self.lock().announced = symbols;
+    }
+
+    /// Hands ticks to all who asked for them; each of those is woken once.
+    fn publish(&self, frames: &[Arc<Frame>]) {
+        let mut woken = Vec::new();
+        for frame in frames {
+            self.lock().publish(frame, &mut woken);
+        }
+        for outbox in woken {
+            outbox.wake();
+        }
+    }
+
+    /// Ticks up to here have been seen, though there may be nothing to hand on.
+    fn advance(&self, sequence: u64) {
+        let mut state = self.lock();
+        state.last_sequence = state.last_sequence.max(sequence);
+    }
+
+    /// Was this ever seen, or announced?
+    pub(crate) fn knows(&self, selector: &Selector) -> bool {
+        match selector {
+            Selector::Prefix(_) => true,
+            Selector::Symbol(symbol) => {
+                let state = self.lock();
+                state.announced.contains(symbol)
+                    || state.topics.get(symbol).is_some_and(|topic| topic.newest.is_some())
+            }
+        }
+    }
+
+    /// From now on these come to that outbox. Returns the newest tick of each symbol that did not
+    /// come to it before (as `current` says) and that no replay delivers, sorted: every later tick
+    /// comes after them.
+    pub(crate) fn subscribe(
+        &self,
+        outbox: &Arc<Outbox>,
+        current: &Interest,
+        selectors: &[Selector],
+    ) -> Vec<Arc<Frame>> {
+        let mut state = self.lock();
+        let mut snapshot = Vec::new();
+        for selector in selectors {
+            state.newest_of(selector, &mut snapshot);
+            state.subscribers(selector).push(Arc::clone(outbox));
+        }
+        snapshot.retain(|frame| !current.matches(&frame.symbol));
+        outbox.with_holds(|holds| snapshot.retain(|frame| !holds.holds(&frame.symbol)));
+        snapshot.sort_unstable_by(|a, b| a.symbol.cmp(&b.symbol));
+        snapshot.dedup_by(|a, b| a.symbol == b.symbol);
+        snapshot
+    }
+
+    /// From now on these no longer come to that outbox.
+    pub(crate) fn unsubscribe(
+        &self,
+        outbox: &Arc<Outbox>,
+        selectors: impl IntoIterator<Item = Selector>,
+    ) {
+        let mut state = self.lock();
+        for selector in selectors {
+            let subscribers = state.subscribers(&selector);
+            if let Some(at) = subscribers.iter().position(|other| Arc::ptr_eq(other, outbox)) {
+                subscribers.swap_remove(at);
+            }
+            state.tidy(&selector);
+        }
+    }
+
+    /// What comes next for a replay, at most `limit` ticks; or that it may go live, which it then
+    /// does at this moment.
+    pub(crate) fn pull(
+        &self,
+        outbox: &Outbox,
+        replay: ReplayId,
+        position: Position,
+        limit: usize,
+    ) -> Pulled {
+        let state = self.lock();
+        outbox.with_holds(|holds| {
+            let Some(interest) = holds.interest(replay) else {
+                return Pulled::Last { frames: Vec::new() };
+            };
+            let Some(recent) = &state.recent else {
+                return Pulled::Behind { read_to: u64::MAX };
+            };
+            let Some(kept) = recent.from(position) else {
+                let missing = state.newest_wanted(interest, position);
+                return match missing {
+                    Some(newest) => Pulled::Behind { read_to: newest.min(recent.floor()) },
+                    None => {
+                        holds.release(replay, position.sequence());
+                        Pulled::Last { frames: Vec::new() }
+                    }
+                };
+            };
+            let mut wanted = kept.filter(|frame| holds.wants(replay, &frame.symbol));
+            let frames: Vec<_> = wanted.by_ref().take(limit).cloned().collect();
+            let (is_all, through) = (
+                wanted.next().is_none(),
+                frames.last().map_or(position.sequence(), |frame| frame.sequence),
+            );
+            if !is_all {
+                return Pulled::More { frames, through };
+            }
+            // A replay may be ahead of the hub; what it has delivered is not delivered again.
+            holds.release(replay, through.max(position.sequence()));
+            Pulled::Last { frames }
+        })
+    }
+
+    /// The sequence up to which everything was taken out of an outbox.
+    pub(crate) fn taken_through(&self, outbox: &Outbox) -> u64 {
+        let state = self.lock();
+        outbox.oldest().map_or(state.last_sequence, |oldest| oldest.saturating_sub(1))
+    }
+
+    /// How many subscriptions there are.
+    #[cfg(test)]
+    pub(crate) fn subscribers(&self) -> usize {
+        let state = self.lock();
+        let by_symbol = state.topics.values().map(|topic| topic.subscribers.len());
+        by_symbol.chain(state.wildcards.values().map(Vec::len)).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Position {
+    /// The sequence up to which everything was delivered; 0 where that is not known.
+    pub(crate) fn sequence(self) -> u64 {
+        match self {
+            Self::After(sequence) => sequence,
+            Self::At(_) => 0,
+        }
+    }
+
+    /// Is this tick still to come?
+    fn is_before(self, frame: &Frame) -> bool {
+        match self {
+            Self::After(sequence) => frame.sequence > sequence,
+            Self::At(time) => frame.stored_at >= time,
+        }
+    }
+}
+
+impl State {
+    fn publish(&mut self, frame: &Arc<Frame>, woken: &mut Vec<Arc<Outbox>>) {
+        if frame.sequence <= self.last_sequence {
+            return;
+        }
+        self.last_sequence = frame.sequence;
+        if let Some(recent) = &mut self.recent {
+            recent.push(Arc::clone(frame));
+        }
+        let mut deliver = |outbox: &Arc<Outbox>| {
+            if outbox.push(frame) {
+                woken.push(Arc::clone(outbox));
+            }
+        };
+        match self.topics.get_mut(&frame.symbol) {
+            Some(topic) => {
+                topic.newest = Some(Arc::clone(frame));
+                topic.subscribers.iter().for_each(&mut deliver);
+            }
+            None => {
+                let topic = Topic { newest: Some(Arc::clone(frame)), subscribers: Vec::new() };
+                self.topics.insert(frame.symbol.clone(), topic);
+            }
+        }
+        if !self.wildcards.is_empty() {
+            for prefix in selector::prefixes(&frame.symbol) {
+                self.wildcards.get(prefix).into_iter().flatten().for_each(&mut deliver);
+            }
+        }
+    }
+
+    fn subscribers(&mut self, selector: &Selector) -> &mut Vec<Arc<Outbox>> {
+        match selector {
+            Selector::Symbol(symbol) => {
+                &mut self.topics.entry(symbol.clone()).or_default().subscribers
+            }
+            Selector::Prefix(prefix) => self.wildcards.entry(prefix.clone()).or_default(),
+        }
+    }
+
+    fn newest_of(&self, selector: &Selector, newest: &mut Vec<Arc<Frame>>) {
+        match selector {
+            Selector::Symbol(symbol) => {
+                newest.extend(self.topics.get(symbol).and_then(|topic| topic.newest.clone()));
+            }
+            Selector::Prefix(prefix) => newest.extend(
+                self.topics
+                    .iter()
+                    .filter(|(symbol, _)| symbol.as_str().starts_with(&**prefix))
+                    .filter_map(|(_, topic)| topic.newest.clone()),
+            ),
+        }
+    }
+
+    /// Forgets what nobody waits for and nothing was seen of.
+    fn tidy(&mut self, selector: &Selector) {
+        match selector {
+            Selector::Symbol(symbol) => {
+                let is_empty =
+                    |topic: &Topic| topic.newest.is_none() && topic.subscribers.is_empty();
+                if self.topics.get(symbol).is_some_and(is_empty) {
+                    self.topics.remove(symbol);
+                }
+            }
+            Selector::Prefix(prefix) => {
+                if self.wildcards.get(prefix).is_some_and(Vec::is_empty) {
+                    self.wildcards.remove(prefix);
+                }
+            }
+        }
+    }
+
+    /// The newest tick of an interest that is still to come after a position.
+    fn newest_wanted(&self, interest: &Interest, position: Position) -> Option<u64> {
+        let sequence = |topic: &Topic| {
+            let newest = topic.newest.as_ref().filter(|newest| position.is_before(newest));
+            newest.map(|newest| newest.sequence)
+        };
+        match interest.symbols_only() {
+            Some(symbols) => symbols
+                .iter()
+                .filter_map(|symbol| self.topics.get(symbol))
+                .filter_map(sequence)
+                .max(),
+            None => {
+                let wanted = self.topics.iter().filter(|(symbol, _)| interest.matches(symbol));
+                wanted.filter_map(|(_, topic)| sequence(topic)).max()
+            }
+        }
+    }
+}

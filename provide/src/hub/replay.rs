@@ -1,0 +1,268 @@
+//! History for one connection: from where the client asks, up to the live stream.
+//!
+//! Its ticks come from the stream, read at the pace at which the client takes them, and the newest
+//! from the hub's memory, where under the hub's lock the replay ends and the live stream begins.
+//!
+//! `prev` of a replayed tick is the true sequence of the symbol's tick before it. For the first one
+//! of a symbol it is looked for among the [`LOOKBACK`] sequences before the start; where it is not
+//! there, `prev` is 0, "none known". The start itself hides no gap: where history is missing, the
+//! client is told ([`Notice::Truncated`]).
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use nats::{Broker, BrokerError, Message, Reader, Start, StreamState, topology::Stream};
+use schemas::subject;
+use service::Backoff;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{Frame, Hub, Interest, Outbox, Position, Pulled, ReplayId, frame::Encoder};
+
+/// How many sequences before the start are read to find the first `prev` of each symbol.
+const LOOKBACK: u64 = 10_000;
+
+/// How many ticks a replay hands over at a time.
+const CHUNK: usize = 256;
+
+/// What the client must be told about its replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// What was asked for is no longer kept; the oldest tick there is has this sequence.
+    Truncated {
+        /// The sequence of the oldest tick kept.
+        first: u64,
+    },
+    /// The sequence asked for does not exist yet; this is the newest.
+    Ahead {
+        /// The sequence of the newest tick.
+        last: u64,
+    },
+}
+
+/// A step of a replay.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The next ticks.
+    Ticks(Vec<Arc<Frame>>),
+    /// To be told before the ticks that follow.
+    Notice(Notice),
+    /// The last ticks: from now on these symbols come live.
+    Done(Vec<Arc<Frame>>),
+}
+
+/// One replay of one connection.
+pub(crate) struct Replay {
+    id: ReplayId,
+    hub: Arc<Hub>,
+    broker: Arc<dyn Broker>,
+    position: Position,
+    encoder: Encoder,
+    source: Source,
+    /// The stream was asked for its bounds.
+    is_checked: bool,
+    /// As far as the hub said to read.
+    read_to: u64,
+    backoff: Backoff,
+}
+
+enum Source {
+    /// Not reading the stream.
+    Closed,
+    /// Kept between calls, so that a connection busy with other things does not begin it again and
+    /// again.
+    Opening(BoxFuture<'static, Result<Opened, BrokerError>>),
+    Open(Box<dyn Reader>),
+}
+
+struct Opened {
+    reader: Box<dyn Reader>,
+    notice: Option<Notice>,
+}
+
+impl Replay {
+    /// A replay whose interest is held in the connection's outbox under `id`.
+    pub(crate) fn new(
+        id: ReplayId,
+        hub: Arc<Hub>,
+        broker: Arc<dyn Broker>,
+        position: Position,
+    ) -> Self {
+        Self {
+            id,
+            hub,
+            broker,
+            position,
+            encoder: Encoder::default(),
+            source: Source::Closed,
+            is_checked: false,
+            read_to: 0,
+            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+        }
+    }
+
+    /// The sequence up to which everything was handed over; `None` where it has not begun.
+    pub(crate) fn resume_from(&self) -> Option<u64> {
+        match self.position {
+            Position::After(sequence) => Some(sequence),
+            Position::At(_) => None,
+        }
+    }
+
+    /// The next step. Cancel safe. A broken reader is opened anew where it stood.
+    pub(crate) async fn next(&mut self, outbox: &Outbox) -> Progress {
+        loop {
+            // A start that lies ahead of the hub may lie ahead of the stream too.
+            let is_doubtful =
+                !self.is_checked && self.position.sequence() > self.hub.last_sequence();
+            if !is_doubtful && self.position.sequence() >= self.read_to {
+                match self.hub.pull(outbox, self.id, self.position, CHUNK) {
+                    Pulled::More { frames, through } => {
+                        self.source = Source::Closed;
+                        self.went_to(&frames, through);
+                        return Progress::Ticks(frames);
+                    }
+                    Pulled::Last { frames } => return Progress::Done(frames),
+                    Pulled::Behind { read_to } => self.read_to = read_to,
+                }
+            }
+            match &mut self.source {
+                Source::Closed => self.source = self.open(outbox, None),
+                Source::Opening(opening) => match opening.await {
+                    Ok(Opened { reader, notice }) => {
+                        self.is_checked = true;
+                        self.source = Source::Open(reader);
+                        if let Some(Notice::Ahead { last }) = notice {
+                            self.position = Position::After(last);
+                            self.source = Source::Closed;
+                        }
+                        if let Some(notice) = notice {
+                            return Progress::Notice(notice);
+                        }
+                    }
+                    Err(fault) => self.reopen(outbox, &fault),
+                },
+                Source::Open(reader) => {
+                    let (messages, fault) = read(&mut **reader).await;
+                    let frames = self.encode(&messages, outbox);
+                    match fault {
+                        Some(fault) => self.reopen(outbox, &fault),
+                        None => self.backoff.reset(),
+                    }
+                    if !frames.is_empty() {
+                        return Progress::Ticks(frames);
+                    }
+                }
+            }
+        }
+    }
+
+    fn went_to(&mut self, frames: &[Arc<Frame>], through: u64) {
+        for frame in frames {
+            self.encoder.seen(&frame.symbol, frame.sequence);
+        }
+        self.position = Position::After(through);
+    }
+
+    /// The ticks among the messages that are for this replay to deliver.
+    fn encode(&mut self, messages: &[Message], outbox: &Outbox) -> Vec<Arc<Frame>> {
+        let mut frames = Vec::new();
+        for message in messages {
+            let Ok(frame) = self.encoder.encode(message).inspect_err(|fault| {
+                let sequence = message.sequence;
+                warn!(sequence, subject = message.subject, %fault, "not a tick; passed over");
+            }) else {
+                continue;
+            };
+            let is_lookback = matches!(self.position, Position::After(sequence)
+                if message.sequence <= sequence);
+            if !is_lookback {
+                self.position = Position::After(message.sequence);
+                frames.push(frame);
+            }
+        }
+        outbox.with_holds(|holds| frames.retain(|frame| holds.wants(self.id, &frame.symbol)));
+        frames
+    }
+
+    fn reopen(&mut self, outbox: &Outbox, fault: &BrokerError) {
+        let delay = self.backoff.next_delay();
+        warn!(%fault, ?delay, "a replay broke off; opening it anew");
+        self.source = self.open(outbox, Some(delay));
+    }
+
+    fn open(&self, outbox: &Outbox, delay: Option<Duration>) -> Source {
+        let subjects = outbox.with_holds(|holds| holds.interest(self.id).map(subjects));
+        let (broker, position, is_checked) =
+            (Arc::clone(&self.broker), self.position, self.is_checked);
+        let opening = async move {
+            if let Some(delay) = delay {
+                sleep(delay).await;
+            }
+            let notice = if is_checked { None } else { check(&*broker, position).await? };
+            let start = match position {
+                Position::After(sequence) if is_checked => Start::Sequence(sequence + 1),
+                Position::After(sequence) => {
+                    Start::Sequence(sequence.saturating_sub(LOOKBACK).saturating_add(1))
+                }
+                Position::At(time) => Start::Time(time),
+            };
+            let reader = broker.reader(Stream::Ticks, &subjects.unwrap_or_default(), start).await?;
+            Ok(Opened { reader, notice })
+        };
+        Source::Opening(opening.boxed())
+    }
+}
+
+/// The subjects to read; none, which is all, where there is a wildcard.
+fn subjects(interest: &Interest) -> Vec<String> {
+    let symbols = interest.symbols_only();
+    symbols.map(|symbols| symbols.iter().map(subject::tick).collect()).unwrap_or_default()
+}
+
+/// The next message and those that have arrived behind it, up to the reader's death. Cancel safe.
+async fn read(reader: &mut dyn Reader) -> (Vec<Message>, Option<BrokerError>) {
+    let mut messages = Vec::new();
+    let mut next = reader.next().await;
+    loop {
+        match next {
+            Ok(message) => messages.push(message),
+            Err(fault) => return (messages, Some(fault)),
+        }
+        if messages.len() == CHUNK {
+            return (messages, None);
+        }
+        match reader.next().now_or_never() {
+            Some(arrived) => next = arrived,
+            None => return (messages, None),
+        }
+    }
+}
+
+/// Is everything still there that the position asks for?
+async fn check(broker: &dyn Broker, position: Position) -> Result<Option<Notice>, BrokerError> {
+    let state = broker.state(Stream::Ticks).await?;
+    let truncated = Some(Notice::Truncated { first: state.first_sequence });
+    Ok(match position {
+        // Everything kept was asked for.
+        Position::After(0) => None,
+        Position::After(sequence) if sequence > state.last_sequence => {
+            Some(Notice::Ahead { last: state.last_sequence })
+        }
+        Position::After(sequence) if sequence + 1 < state.first_sequence => truncated,
+        Position::At(time) if state.first_sequence > 1 => {
+            let oldest = oldest(broker, state).await?;
+            oldest.is_none_or(|oldest| oldest.stored_at > time).then_some(truncated).flatten()
+        }
+        Position::After(_) | Position::At(_) => None,
+    })
+}
+
+/// The oldest message kept.
+async fn oldest(broker: &dyn Broker, state: StreamState) -> Result<Option<Message>, BrokerError> {
+    if state.messages == 0 {
+        return Ok(None);
+    }
+    let start = Start::Sequence(state.first_sequence);
+    broker.reader(Stream::Ticks, &[], start).await?.next().await.map(Some)
+}

@@ -1,0 +1,58 @@
+//! What the serving half counts.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use schemas::ErrorCode;
+
+const TICKS: &str = "lizards_provide_ticks_total";
+const DELIVERIES: &str = "lizards_provide_deliveries_total";
+const CONNECTIONS: &str = "lizards_provide_connections";
+const SLOW_CLIENTS: &str = "lizards_provide_slow_clients_total";
+const CLIENT_ERRORS: &str = "lizards_provide_client_errors_total";
+const REPLAYS: &str = "lizards_provide_replays_total";
+
+/// Says what they are.
+pub(crate) fn describe() {
+    describe_counter!(TICKS, "Ticks that came from the stream into the hub");
+    describe_counter!(DELIVERIES, "Price updates written to WebSocket clients");
+    describe_gauge!(CONNECTIONS, "Open WebSocket connections");
+    describe_counter!(SLOW_CLIENTS, "WebSocket clients closed because they read too slowly");
+    describe_counter!(CLIENT_ERRORS, "Errors sent to WebSocket clients, by code");
+    describe_counter!(REPLAYS, "Replays that WebSocket clients asked for");
+}
+
+/// So many ticks came from the stream into the hub.
+pub(crate) fn ticks(count: usize) {
+    counter!(TICKS).increment(count as u64);
+}
+
+/// So many price updates were written to clients.
+pub(crate) fn deliveries(count: u64) {
+    counter!(DELIVERIES).increment(count);
+}
+
+/// So many WebSocket connections are open.
+pub(crate) fn connections(count: u64) {
+    gauge!(CONNECTIONS).set(count as f64);
+}
+
+/// A client was closed because it read too slowly.
+pub(crate) fn slow_client() {
+    counter!(SLOW_CLIENTS).increment(1);
+}
+
+/// A client was sent an error.
+pub(crate) fn client_error(code: ErrorCode) {
+    let code = match code {
+        ErrorCode::InvalidSymbol => "invalid_symbol",
+        ErrorCode::InvalidMessage => "invalid_message",
+        ErrorCode::TooManySymbols => "too_many_symbols",
+        ErrorCode::HistoryTruncated => "history_truncated",
+        ErrorCode::Unavailable => "unavailable",
+    };
+    counter!(CLIENT_ERRORS, "code" => code).increment(1);
+}
+
+/// A client asked for a replay.
+pub(crate) fn replay() {
+    counter!(REPLAYS).increment(1);
+}

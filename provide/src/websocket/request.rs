@@ -1,0 +1,120 @@
+//! What a client asks for, from a message or from the URL.
+
+use jiff::Timestamp;
+use schemas::{ClientError, ClientMessage, ErrorCode, Subscribe};
+use serde::{Deserialize, de::IgnoredAny};
+
+/// How much of a client's text an error repeats, in characters.
+const REPEATED: usize = 200;
+
+/// A message of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    /// The message.
+    pub(super) message: ClientMessage,
+    /// It asks for candles too.
+    pub(super) candles: bool,
+}
+
+/// The query of `/ws?symbols=AAPL,BTC-*&conflate_ms=100`: a `subscribe` in the address.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Query {
+    symbols: Option<String>,
+    conflate_ms: Option<u64>,
+    from_seq: Option<u64>,
+    from_time: Option<Timestamp>,
+    id: Option<String>,
+    candles: Option<String>,
+}
+
+impl Request {
+    /// Reads the text of a message.
+    pub(super) fn parse(text: &str) -> Result<Self, ClientError> {
+        /// What may stand beside the protocol's fields, read loosely.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Beside {
+            candles: Option<IgnoredAny>,
+            id: Option<serde_json::Value>,
+        }
+        let beside: Beside = serde_json::from_str(text).unwrap_or_default();
+        match serde_json::from_str(text) {
+            Ok(message) => Ok(Self { message, candles: beside.candles.is_some() }),
+            Err(fault) => {
+                let id = beside.id.and_then(|id| id.as_str().map(|id| shorten(id, REPEATED)));
+                let fault = shorten(&fault.to_string(), REPEATED);
+                Err(invalid(format!("Invalid message: {fault}"), id))
+            }
+        }
+    }
+}
+
+impl Query {
+    /// The `subscribe` that the address stands for; `None` where it asks for nothing. A symbol
+    /// with a comma in its name cannot be asked for here.
+    pub(super) fn into_request(self) -> Option<Request> {
+        let Self { symbols, conflate_ms, from_seq, from_time, id, candles } = self;
+        if symbols.is_none() && conflate_ms.is_none() && candles.is_none() {
+            return None;
+        }
+        let symbols = symbols.unwrap_or_default();
+        let symbols = symbols.split(',').filter(|text| !text.is_empty()).map(str::to_owned);
+        let subscribe =
+            Subscribe { symbols: symbols.collect(), conflate_ms, from_seq, from_time, id };
+        Some(Request {
+            message: ClientMessage::Subscribe(subscribe),
+            candles: candles.is_some_and(|candles| !candles.is_empty()),
+        })
+    }
+}
+
+/// An `error` with the code `invalid_message`.
+pub(super) fn invalid(message: impl Into<String>, id: Option<String>) -> ClientError {
+    ClientError { message: message.into(), code: ErrorCode::InvalidMessage, id, symbols: vec![] }
+}
+
+/// The first characters of a text.
+pub(super) fn shorten(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_answered_with_its_fault_and_its_id() {
+        let error = Request::parse(r#"{"type":"shout","id":"7"}"#).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidMessage);
+        assert_eq!(error.id.as_deref(), Some("7"));
+        assert!(error.message.contains("shout"), "{}", error.message);
+        let long = format!(r#"{{"type":"{}"}}"#, "x".repeat(10_000));
+        assert!(Request::parse(&long).unwrap_err().message.len() < 300);
+        for text in ["", "[]", "nonsense", r#"{"symbols":[]}"#, r#"{"type":"unsubscribe"}"#] {
+            assert!(Request::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn candles_are_noticed_and_other_fields_are_not() {
+        let parse = |text| Request::parse(text).unwrap();
+        assert!(parse(r#"{"type":"subscribe","symbols":["A"],"candles":["1m"]}"#).candles);
+        assert!(!parse(r#"{"type":"subscribe","symbols":["A"],"colour":"red"}"#).candles);
+    }
+
+    #[test]
+    fn an_address_is_a_subscribe() {
+        let query = Query { symbols: Some("AAPL,,BTC-*".into()), ..Query::default() };
+        let Some(Request { message: ClientMessage::Subscribe(subscribe), candles: false }) =
+            query.into_request()
+        else {
+            panic!("no subscribe")
+        };
+        assert_eq!(subscribe.symbols, ["AAPL", "BTC-*"]);
+        assert_eq!(Query::default().into_request(), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! Subscribing and the live stream.
+
+use super::*;
+
+#[tokio::test]
+async fn first_the_snapshot_then_live() {
+    let server = Fixture::start().await;
+    server.publish("AAPL", "150.2300").await;
+    let mut client = server.client("").await;
+    client.send(r#"{"type":"subscribe","symbols":["AAPL"]}"#).await;
+    assert_eq!(client.subscribed().await, ["AAPL"]);
+    let price = client.price().await;
+    assert_eq!((price.price.as_str(), price.seq, price.prev), ("150.2300", 1, 0));
+    server.publish("MSFT", "1").await;
+    server.publish("AAPL", "0.00000001").await;
+    let price = client.price().await;
+    assert_eq!((price.price.as_str(), price.seq, price.prev), ("0.00000001", 3, 1));
+    client.send(r#"{"type":"subscribe","symbols":["AAPL"],"id":"again"}"#).await;
+    assert_eq!(client.subscribed().await, ["AAPL"]);
+    client.is_quiet().await;
+}
+
+#[tokio::test]
+async fn wildcards_match_what_comes_later_and_nothing_comes_twice() {
+    let server = Fixture::start().await;
+    server.publish("BTC-USD", "1").await;
+    server.publish("ETH-USD", "1").await;
+    let mut client = server.client("").await;
+    client.send(r#"{"type":"subscribe","symbols":["BTC-*","BTC-USD"]}"#).await;
+    assert_eq!(client.subscribed().await, ["BTC-*", "BTC-USD"]);
+    assert_eq!(client.price().await.seq, 1);
+    client.send(r#"{"type":"subscribe","symbols":["*"]}"#).await;
+    assert_eq!(client.subscribed().await, ["*", "BTC-*", "BTC-USD"]);
+    assert_eq!(client.price().await.symbol, "ETH-USD");
+    server.publish("BTC-EUR", "1").await;
+    server.publish("BTC-USD", "2").await;
+    server.publish("DOGE", "1").await;
+    assert_eq!(client.sequences(3).await, [3, 4, 5]);
+    client.is_quiet().await;
+}
+
+#[tokio::test]
+async fn one_bad_symbol_spoils_nothing() {
+    let server = Fixture::start().await;
+    server.publish("AAPL", "1").await;
+    let mut client = server.client("").await;
+    client.send(r#"{"type":"subscribe","symbols":["XYZ","AAPL",""],"id":"7"}"#).await;
+    let error = client.error().await;
+    assert_eq!(error.message, "Invalid stock symbol: XYZ");
+    assert_eq!((error.code, error.id.as_deref()), (ErrorCode::InvalidSymbol, Some("7")));
+    assert_eq!(error.symbols, ["XYZ"]);
+    assert_eq!(client.error().await.message, "Invalid stock symbol: ");
+    assert_eq!(client.subscribed().await, ["AAPL"]);
+    assert_eq!(client.price().await.symbol, "AAPL");
+}
+
+#[tokio::test]
+async fn odd_symbols_are_symbols() {
+    let server = Fixture::start().await;
+    for symbol in ["BRK.B", "A B", "*", "Q\"\\", "Ö"] {
+        server.publish(symbol, "1").await;
+    }
+    let mut client = server.client("").await;
+    client.send(r#"{"type":"subscribe","symbols":["BRK.B","A B","Q\"\\","Ö"]}"#).await;
+    assert_eq!(client.subscribed().await, ["A B", "BRK.B", "Q\"\\", "Ö"]);
+    assert_eq!(client.sequences(4).await, [2, 1, 4, 5]);
+    // A symbol that is named like the wildcard comes with the wildcard.
+    client.send(r#"{"type":"subscribe","symbols":["*"]}"#).await;
+    client.subscribed().await;
+    assert_eq!(client.price().await.symbol, "*");
+}
+
+#[tokio::test]
+async fn what_is_unsubscribed_stops() {
+    let server = Fixture::start().await;
+    server.publish("A", "1").await;
+    server.publish("B", "1").await;
+    let mut client = server.client("?symbols=A,B").await;
+    client.subscribed().await;
+    client.sequences(2).await;
+    client.send(r#"{"type":"unsubscribe","symbols":["A","Z"]}"#).await;
+    assert_eq!(client.subscribed().await, ["B"]);
+    server.publish("A", "2").await;
+    let sequence = server.publish("B", "2").await;
+    assert_eq!(client.price().await.seq, sequence);
+    client.send(r#"{"type":"subscribe","symbols":["A"]}"#).await;
+    client.subscribed().await;
+    assert_eq!(client.price().await.price, "2");
+}
+
+#[tokio::test]
+async fn conflated_only_the_newest_comes_and_not_too_often() {
+    let server = Fixture::start().await;
+    server.publish("A", "0").await;
+    let mut client = server.client("?symbols=A&conflate_ms=200").await;
+    client.subscribed().await;
+    let start = std::time::Instant::now();
+    client.price().await;
+    for price in 1..=500 {
+        server.broker.publish("A", &price.to_string());
+    }
+    assert_eq!(client.price().await.price, "500");
+    assert!(start.elapsed() >= Duration::from_millis(190), "{:?}", start.elapsed());
+    client.is_quiet().await;
+    client.send(r#"{"type":"subscribe","symbols":[],"conflate_ms":0}"#).await;
+    client.subscribed().await;
+    for price in 1..=50 {
+        server.broker.publish("A", &price.to_string());
+    }
+    assert_eq!(client.sequences(50).await.len(), 50);
+}
+
+#[tokio::test]
+async fn the_address_may_ask_already() {
+    let server = Fixture::start().await;
+    server.publish("A B", "1").await;
+    let mut client = server.client("?symbols=A%20B,XYZ&id=url&candles=1m").await;
+    let error = client.error().await;
+    assert_eq!((error.code, error.id.as_deref()), (ErrorCode::Unavailable, Some("url")));
+    assert_eq!(client.error().await.message, "Invalid stock symbol: XYZ");
+    assert_eq!(client.subscribed().await, ["A B"]);
+    assert_eq!(client.price().await.symbol, "A B");
+    assert!(connect_async(format!("ws://{}/ws?from_seq=x", server.address)).await.is_err());
+}
+
+#[tokio::test]
+async fn nonsense_is_answered_and_the_connection_goes_on() {
+    let server = Fixture::start().await;
+    server.publish("A", "1").await;
+    let mut client = server.client("").await;
+    for text in [
+        "nonsense",
+        r#"{"type":"subscribe","symbols":["A"],"conflate_ms":60001}"#,
+        r#"{"type":"subscribe","symbols":["A"],"from_seq":1,"from_time":"2024-01-01T00:00:00Z"}"#,
+    ] {
+        client.send(text).await;
+        assert_eq!(client.error().await.code, ErrorCode::InvalidMessage, "{text}");
+    }
+    client.0.send(Message::binary(vec![1])).await.unwrap();
+    assert_eq!(client.error().await.code, ErrorCode::InvalidMessage);
+    client.send(r#"{"type":"subscribe","symbols":["A"],"candles":["1m"]}"#).await;
+    assert_eq!(client.error().await.code, ErrorCode::Unavailable);
+    client.subscribed().await;
+    client.price().await;
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_symbols_and_no_more() {
+    let config = WebSocketConfig { max_symbols: 2, ..WebSocketConfig::default() };
+    let server = Fixture::with(config, Arc::default()).await;
+    for symbol in ["A", "B", "C"] {
+        server.publish(symbol, "1").await;
+    }
+    let mut client = server.client("?symbols=A,B,C,A").await;
+    let error = client.error().await;
+    assert_eq!(error.code, ErrorCode::TooManySymbols);
+    assert_eq!(error.symbols, ["C"]);
+    assert_eq!(client.subscribed().await, ["A", "B"]);
+}
+
+#[tokio::test]
+async fn clients_notice_nothing_of_a_broken_reader() {
+    let server = Fixture::start().await;
+    server.publish("A", "1").await;
+    let mut client = server.client("?symbols=A").await;
+    client.subscribed().await;
+    for _ in 0..5 {
+        for _ in 0..20 {
+            server.broker.publish("A", "1");
+        }
+        server.broker.break_readers();
+    }
+    let sequences = client.sequences(101).await;
+    assert_eq!(sequences, (1..=101).collect::<Vec<_>>());
+}

@@ -1,0 +1,185 @@
+//! Real clients over real sockets; only the broker is in memory.
+
+mod broker;
+mod lifecycle;
+mod live;
+mod replay;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use schemas::{ClientError, Closing, ErrorCode, ServerMessage};
+use service::Health;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, protocol::CloseFrame},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Connections, Server, router};
+use crate::{
+    config::WebSocketConfig,
+    hub::{self, Hub},
+};
+use broker::{MemoryBroker, Shared};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running server.
+struct Fixture {
+    broker: Arc<MemoryBroker>,
+    hub: Arc<Hub>,
+    connections: Connections,
+    shutdown: CancellationToken,
+    address: String,
+    _stop: DropGuard,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        Self::with(WebSocketConfig::default(), Arc::default()).await
+    }
+
+    async fn with(config: WebSocketConfig, broker: Arc<MemoryBroker>) -> Self {
+        let (hub, connections, shutdown) =
+            (Arc::new(Hub::default()), Connections::default(), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let app = router(Server {
+            hub: Arc::clone(&hub),
+            broker: Arc::new(Shared(Arc::clone(&broker))),
+            config,
+            connections: connections.clone(),
+            shutdown: shutdown.clone(),
+        });
+        tokio::spawn(axum::serve(listener, app).into_future());
+        tokio::spawn(hub::follow_ticks(
+            Arc::clone(&hub),
+            Arc::new(Shared(Arc::clone(&broker))),
+            Health::default().check("ticks"),
+            shutdown.clone(),
+        ));
+        let _stop = shutdown.clone().drop_guard();
+        let fixture = Self { broker, hub, connections, shutdown, address, _stop };
+        fixture.until(|hub| hub.is_ready()).await;
+        fixture
+    }
+
+    /// Waits until the hub is as it should be.
+    async fn until(&self, condition: impl Fn(&Hub) -> bool) {
+        let reached = async {
+            while !condition(&self.hub) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, reached).await.expect("the hub came to it");
+    }
+
+    /// Publishes a tick, and waits until the hub has it.
+    async fn publish(&self, symbol: &str, price: &str) -> u64 {
+        let sequence = self.broker.publish(symbol, price);
+        self.until(|hub| hub.last_sequence() >= sequence).await;
+        sequence
+    }
+
+    async fn client(&self, query: &str) -> Client {
+        let (socket, _) = connect_async(format!("ws://{}/ws{query}", self.address)).await.unwrap();
+        Client(socket)
+    }
+}
+
+/// A client as anybody would write one.
+struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// What a test looks at in a price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Price {
+    symbol: String,
+    price: String,
+    seq: u64,
+    prev: u64,
+}
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next text, or the close.
+    async fn receive(&mut self) -> Result<ServerMessage, Option<CloseFrame>> {
+        let next = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        return Ok(ServerMessage::from_json(&text).unwrap());
+                    }
+                    Some(Ok(Message::Close(frame))) => return Err(frame),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(None),
+                }
+            }
+        };
+        timeout(PATIENCE, next).await.expect("the server says something")
+    }
+
+    async fn price(&mut self) -> Price {
+        match self.receive().await {
+            Ok(ServerMessage::PriceUpdate { data }) => {
+                assert_eq!(data.len(), 1);
+                let (symbol, update) = data.into_iter().next().unwrap();
+                let price = update.price.get().to_owned();
+                Price { symbol, price, seq: update.seq, prev: update.prev }
+            }
+            other => panic!("no price but {other:?}"),
+        }
+    }
+
+    async fn sequences(&mut self, count: usize) -> Vec<u64> {
+        let mut sequences = Vec::new();
+        for _ in 0..count {
+            sequences.push(self.price().await.seq);
+        }
+        sequences
+    }
+
+    async fn subscribed(&mut self) -> Vec<String> {
+        match self.receive().await {
+            Ok(ServerMessage::Subscribed(subscribed)) => subscribed.symbols,
+            other => panic!("not subscribed but {other:?}"),
+        }
+    }
+
+    async fn error(&mut self) -> ClientError {
+        match self.receive().await {
+            Ok(ServerMessage::Error(error)) => error,
+            other => panic!("no error but {other:?}"),
+        }
+    }
+
+    /// The close code and what was said before it; prices in between are added to `prices`.
+    async fn closed(&mut self, prices: &mut Vec<u64>) -> (Closing, u16) {
+        let closing = loop {
+            match self.receive().await {
+                Ok(ServerMessage::Closing(closing)) => break closing,
+                Ok(ServerMessage::PriceUpdate { data }) => {
+                    prices.extend(data.values().map(|update| update.seq));
+                }
+                Ok(_) => {}
+                Err(frame) => panic!("closed without a word: {frame:?}"),
+            }
+        };
+        let frame = self.receive().await.unwrap_err().expect("a close frame");
+        (closing, frame.code.into())
+    }
+
+    /// Nothing comes for a while.
+    async fn is_quiet(&mut self) {
+        let said = timeout(Duration::from_millis(100), self.0.next()).await;
+        assert!(said.is_err(), "{said:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use sqlx::{
     SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
 pub(super) fn sqlite() -> Migrator {
@@ -12,6 +12,17 @@ pub(super) fn sqlite() -> Migrator {
 #[cfg(feature = "postgres")]
 pub(super) fn postgres() -> Migrator {
     migrator(&[(1, "ticks", include_str!("../../migrations/postgres/0001_ticks.sql"))])
+}
+
+/// Brings a database up to date.
+///
+/// Not by [`Migrator::run`]: its future is not `Send` for every lifetime, so no task could open a
+/// store.
+pub(super) async fn run<C: Migrate>(
+    migrator: &Migrator,
+    connection: &mut C,
+) -> Result<(), MigrateError> {
+    migrator.run_direct(None, connection, false).await
 }
 
 fn migrator(steps: &[(i64, &'static str, &'static str)]) -> Migrator {

@@ -37,7 +37,9 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) async fn open(roles: Roles) -> Result<Self, StoreError> {
         let mut connection = connect(&roles.writer).await.map_err(StoreError::opening)?;
-        migrations::postgres().run(&mut connection).await.map_err(StoreError::opening)?;
+        migrations::run(&migrations::postgres(), &mut connection)
+            .await
+            .map_err(StoreError::opening)?;
         let reader = roles.reader.get_username();
         if reader == roles.writer.get_username() {
             warn!(role = reader, "the role that reads the store is the one that writes it");

@@ -48,7 +48,11 @@ impl Writer {
             .connect_with(options)
             .await
             .map_err(StoreError::opening)?;
-        migrations::sqlite().run(&pool).await.map_err(StoreError::opening)?;
+        let mut connection = pool.acquire().await.map_err(StoreError::opening)?;
+        migrations::run(&migrations::sqlite(), &mut *connection)
+            .await
+            .map_err(StoreError::opening)?;
+        drop(connection);
         Ok(Self(pool))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::store::StoreConfig;
+use crate::{Error, store::StoreConfig};
 
 /// How ticks are stored and served.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,15 @@ impl Default for Config {
             store: StoreConfig::default(),
             websocket: WebSocketConfig::default(),
         }
+    }
+}
+
+impl Config {
+    /// Can every value be used?
+    pub fn validate(&self) -> Result<(), Error> {
+        self.websocket.validate()?;
+        self.store.validate()?;
+        Ok(())
     }
 }
 

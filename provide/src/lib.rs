@@ -55,7 +55,7 @@ pub async fn run(
     listener: TcpListener,
     data_dir: &Path,
 ) -> Result<(), Error> {
-    config.websocket.validate()?;
+    config.validate()?;
     metrics::describe();
     let reader = store::open_reader(&config.store, data_dir).await?;
     let (health, hub, connections) =

@@ -12,9 +12,10 @@ mod outbox;
 mod recent;
 mod replay;
 mod selector;
+mod state;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use schemas::Symbol;
 
 use recent::Recent;
+use state::State;
 
 pub(crate) use announced::follow as follow_announced;
 pub(crate) use feed::follow as follow_ticks;
@@ -54,24 +56,6 @@ pub(crate) enum Pulled {
 /// Knows the newest tick of every symbol and who wants the next.
 #[derive(Debug, Default)]
 pub(crate) struct Hub(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    topics: HashMap<Symbol, Topic>,
-    wildcards: HashMap<Box<str>, Vec<Arc<Outbox>>>,
-    announced: HashSet<Symbol>,
-    /// The newest sequence seen.
-    last_sequence: u64,
-    /// `None` before the newest ticks of the stream were loaded.
-    recent: Option<Recent>,
-}
-
-/// One symbol. It exists as long as a tick was seen or somebody waits for the first.
-#[derive(Debug, Default)]
-struct Topic {
-    newest: Option<Arc<Frame>>,
-    subscribers: Vec<Arc<Outbox>>,
-}
 
 impl Hub {
     /// The newest ticks of the stream are known: clients may come.
@@ -242,98 +226,6 @@ impl Position {
         match self {
             Self::After(sequence) => frame.sequence > sequence,
             Self::At(time) => frame.stored_at >= time,
-        }
-    }
-}
-
-impl State {
-    fn publish(&mut self, frame: &Arc<Frame>, woken: &mut Vec<Arc<Outbox>>) {
-        if frame.sequence <= self.last_sequence {
-            return;
-        }
-        self.last_sequence = frame.sequence;
-        if let Some(recent) = &mut self.recent {
-            recent.push(Arc::clone(frame));
-        }
-        let mut deliver = |outbox: &Arc<Outbox>| {
-            if outbox.push(frame) {
-                woken.push(Arc::clone(outbox));
-            }
-        };
-        match self.topics.get_mut(&frame.symbol) {
-            Some(topic) => {
-                topic.newest = Some(Arc::clone(frame));
-                topic.subscribers.iter().for_each(&mut deliver);
-            }
-            None => {
-                let topic = Topic { newest: Some(Arc::clone(frame)), subscribers: Vec::new() };
-                self.topics.insert(frame.symbol.clone(), topic);
-            }
-        }
-        if !self.wildcards.is_empty() {
-            for prefix in selector::prefixes(&frame.symbol) {
-                self.wildcards.get(prefix).into_iter().flatten().for_each(&mut deliver);
-            }
-        }
-    }
-
-    fn subscribers(&mut self, selector: &Selector) -> &mut Vec<Arc<Outbox>> {
-        match selector {
-            Selector::Symbol(symbol) => {
-                &mut self.topics.entry(symbol.clone()).or_default().subscribers
-            }
-            Selector::Prefix(prefix) => self.wildcards.entry(prefix.clone()).or_default(),
-        }
-    }
-
-    fn newest_of(&self, selector: &Selector, newest: &mut Vec<Arc<Frame>>) {
-        match selector {
-            Selector::Symbol(symbol) => {
-                newest.extend(self.topics.get(symbol).and_then(|topic| topic.newest.clone()));
-            }
-            Selector::Prefix(prefix) => newest.extend(
-                self.topics
-                    .iter()
-                    .filter(|(symbol, _)| symbol.as_str().starts_with(&**prefix))
-                    .filter_map(|(_, topic)| topic.newest.clone()),
-            ),
-        }
-    }
-
-    /// Forgets what nobody waits for and nothing was seen of.
-    fn tidy(&mut self, selector: &Selector) {
-        match selector {
-            Selector::Symbol(symbol) => {
-                let is_empty =
-                    |topic: &Topic| topic.newest.is_none() && topic.subscribers.is_empty();
-                if self.topics.get(symbol).is_some_and(is_empty) {
-                    self.topics.remove(symbol);
-                }
-            }
-            Selector::Prefix(prefix) => {
-                if self.wildcards.get(prefix).is_some_and(Vec::is_empty) {
-                    self.wildcards.remove(prefix);
-                }
-            }
-        }
-    }
-
-    /// The newest tick of an interest that is still to come after a position.
-    fn newest_wanted(&self, interest: &Interest, position: Position) -> Option<u64> {
-        let sequence = |topic: &Topic| {
-            let newest = topic.newest.as_ref().filter(|newest| position.is_before(newest));
-            newest.map(|newest| newest.sequence)
-        };
-        match interest.symbols_only() {
-            Some(symbols) => symbols
-                .iter()
-                .filter_map(|symbol| self.topics.get(symbol))
-                .filter_map(sequence)
-                .max(),
-            None => {
-                let wanted = self.topics.iter().filter(|(symbol, _)| interest.matches(symbol));
-                wanted.filter_map(|(_, topic)| sequence(topic)).max()
-            }
         }
     }
 }

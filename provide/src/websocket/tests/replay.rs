@@ -156,14 +156,19 @@ async fn a_symbol_can_leave_a_replay() {
     let server = Fixture::with(WebSocketConfig::default(), broker).await;
     let mut client = server.client("?symbols=A,B&from_seq=0").await;
     client.send(r#"{"type":"unsubscribe","symbols":["A"]}"#).await;
+    // The replay may have come to B before it heard of that.
+    let mut has_b = false;
     loop {
         match client.receive().await.unwrap() {
             ServerMessage::Subscribed(subscribed) if subscribed.symbols == ["B"] => break,
-            ServerMessage::Subscribed(_) | ServerMessage::PriceUpdate { .. } => {}
+            ServerMessage::Subscribed(_) => {}
+            ServerMessage::PriceUpdate { data } => has_b |= data.contains_key("B"),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(client.price().await.symbol, "B");
+    if !has_b {
+        assert_eq!(client.price().await.symbol, "B");
+    }
     server.publish("A", "1").await;
     server.publish("B", "1").await;
     assert_eq!(client.price().await.symbol, "B");
@@ -172,8 +177,8 @@ async fn a_symbol_can_leave_a_replay() {
 /// Clients join at every moment of a fast stream whose readers break now and then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hole_and_no_double_under_fire() {
-    const BEFORE: u64 = 20_000;
-    const DURING: u64 = 10_000;
+    const BEFORE: u64 = 8_000;
+    const DURING: u64 = 6_000;
     const SYMBOLS: [&str; 4] = ["A", "B", "BTC-EUR", "BTC-USD"];
     let broker = Arc::<MemoryBroker>::default();
     let symbol = |at: u64| SYMBOLS[(at % 7 % 4) as usize];
@@ -190,7 +195,7 @@ async fn no_hole_and_no_double_under_fire() {
                 if at % 5 == 0 {
                     tokio::time::sleep(Duration::from_micros(50)).await;
                 }
-                if at % 2_500 == 0 {
+                if at % 1_500 == 0 {
                     broker.break_readers();
                 }
             }

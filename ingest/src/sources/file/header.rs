@@ -3,10 +3,10 @@
 //! Columns are named in any order and case; white space around a name or a field is not part of
 //! it.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use schemas::Symbol;
+
+use super::fields::Fields;
 
 /// The columns of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +35,9 @@ impl Header {
         if text.contains(char::is_control) || text.len() > 4_096 {
             return Err("its first line is no header line of a CSV file".to_owned());
         }
-        let names = fields(line);
+        let names: Vec<_> = Fields::of(line).collect();
         let column = |wanted: &str| {
-            names.iter().position(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+            names.iter().position(|name| name.eq_ignore_ascii_case(wanted.as_bytes()))
         };
         let Some(symbol) = column("symbol") else {
             return Err(format!("its header line {text:?} has no column \"symbol\""));
@@ -53,40 +53,21 @@ impl Header {
 
     /// The symbol of a row, if it can be read.
     pub(super) fn symbol(&self, row: &[u8]) -> Option<Symbol> {
-        Symbol::new(std::str::from_utf8(&field(row, self.symbol)?).ok()?.trim()).ok()
+        let field = Fields::of(row).nth(self.symbol)?;
+        Symbol::new(std::str::from_utf8(&field).ok()?).ok()
     }
 
     /// The event time of a row in milliseconds since 1970, if it can be read.
     pub(super) fn event_ms(&self, row: &[u8]) -> Option<i64> {
         let time = self.time?;
         let (Time::Millis(column) | Time::Rfc3339(column)) = time;
-        let field = field(row, column)?;
-        let text = std::str::from_utf8(&field).ok()?.trim();
+        let field = Fields::of(row).nth(column)?;
+        let text = std::str::from_utf8(&field).ok()?;
         match time {
             Time::Millis(_) => text.parse().ok(),
             Time::Rfc3339(_) => text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
         }
     }
-}
-
-/// One field of a row.
-fn field(row: &[u8], index: usize) -> Option<Cow<'_, [u8]>> {
-    if row.contains(&b'"') {
-        return fields(row).into_iter().nth(index);
-    }
-    row.split(|&byte| byte == b',').nth(index).map(Cow::Borrowed)
-}
-
-/// All fields of a row, unquoted.
-fn fields(row: &[u8]) -> Vec<Cow<'_, [u8]>> {
-    if !row.contains(&b'"') {
-        return row.split(|&byte| byte == b',').map(Cow::Borrowed).collect();
-    }
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(row);
-    let mut record = csv::ByteRecord::new();
-    // Reading from memory does not fail, and bytes need not be UTF-8.
-    let _ = reader.read_byte_record(&mut record);
-    record.iter().map(|field| Cow::Owned(field.to_vec())).collect()
 }
 
 #[cfg(test)]

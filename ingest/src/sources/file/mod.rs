@@ -4,6 +4,7 @@
 //! id of a row is made of the content of the file and the number of the row, so that a replay goes
 //! on where the stream ends, and playing the same file again adds nothing.
 
+mod fields;
 mod header;
 mod read;
 mod rows;

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use bytes::{Bytes, BytesMut};
 
+use super::fields::At;
 use crate::outlet::MAX_PAYLOAD_BYTES;
 
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -94,28 +95,6 @@ impl<R: Read> Rows<R> {
                 return Ok(head);
             }
             self.fill()?;
-        }
-    }
-}
-
-/// Where in a field a reader of CSV is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
-    FieldStart,
-    Plain,
-    Quoted,
-    /// After a quote inside a quoted field: its end, or the first half of an escaped quote.
-    Quote,
-}
-
-impl At {
-    fn after(self, byte: u8) -> Self {
-        match (self, byte) {
-            (Self::FieldStart | Self::Quote, b'"') => Self::Quoted,
-            (Self::Quoted, b'"') => Self::Quote,
-            (Self::Quoted, _) => Self::Quoted,
-            (_, b',') => Self::FieldStart,
-            _ => Self::Plain,
         }
     }
 }

@@ -46,8 +46,11 @@ impl Findings {
 /// Examines everything that the configuration names; fails when anything is wrong.
 pub async fn run(config: &Config) -> Result<ExitCode> {
     let mut findings = Findings::default();
-    let checked = config.check().and_then(|()| Ok(config.ingest.check(&config.html)?));
-    findings.result(checked, "the configuration fits together");
+    findings.result(config.check(), "the configuration fits together");
+    for role in RoleName::ALL {
+        let checked = role.check(config);
+        findings.result(checked, &format!("the configuration of {} can be used", role.as_str()));
+    }
     folder(config, &mut findings);
     listeners(config, &mut findings);
     if config.nats.url.is_empty() && roles::lease_connection(config).await.is_err() {
@@ -61,7 +64,14 @@ pub async fn run(config: &Config) -> Result<ExitCode> {
         println!("Nothing is wrong.");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} wrong.", if findings.faults == 1 { "One thing is".into() } else { format!("{} things are", findings.faults) });
+    println!(
+        "{} wrong.",
+        if findings.faults == 1 {
+            "One thing is".into()
+        } else {
+            format!("{} things are", findings.faults)
+        }
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -74,7 +84,8 @@ fn folder(config: &Config, findings: &mut Findings) {
         Ok(())
     });
     let folder = config.data_dir.display();
-    let written = written.map_err(|fault| format!("data_dir: {folder} cannot be written: {fault:#}"));
+    let written =
+        written.map_err(|fault| format!("data_dir: {folder} cannot be written: {fault:#}"));
     findings.result(written, &format!("{folder} can be written"));
 }
 
@@ -106,7 +117,8 @@ async fn private_server(config: &Config, findings: &mut Findings) {
 }
 
 async fn connection(config: &Config, findings: &mut Findings) -> Option<Nats> {
-    let nats = findings.result(roles::lease_connection(config).await, "NATS answers, with JetStream")?;
+    let nats =
+        findings.result(roles::lease_connection(config).await, "NATS answers, with JetStream")?;
     findings.good(&format!("nats-server is version {}", nats.server_version()));
     Some(nats)
 }

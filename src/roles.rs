@@ -56,6 +56,17 @@ impl RoleName {
         }
     }
 
+    /// Finds values of its configuration that cannot be used.
+    pub fn check(self, config: &Config) -> Result<()> {
+        match self {
+            Self::Ingest => config.ingest.check(&config.html)?,
+            Self::Process => config.process.validate()?,
+            Self::Provide => config.provide.validate()?,
+            Self::Gateway => config.gateway.validate()?,
+        }
+        Ok(())
+    }
+
     /// Binds its listener.
     pub async fn bind(self, config: &Config) -> Result<TcpListener> {
         let (role, listen) = (self.as_str(), self.listen(config));
@@ -83,9 +94,7 @@ impl RoleName {
 pub async fn run_one(role: RoleName, config: Config, telemetry: Telemetry) -> Result<()> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())?;
-    if role == RoleName::Ingest {
-        config.ingest.check(&config.html)?;
-    }
+    role.check(&config)?;
     make_folder(&config)?;
     let listener = role.bind(&config).await?;
     let context = connect(&config, telemetry, shutdown).await?;
@@ -146,9 +155,7 @@ pub async fn lease_connection(config: &Config) -> Result<Nats, nats::ConnectErro
 /// What carries the ticks.
 pub async fn broker(config: &Config, nats: &Nats) -> Result<Arc<dyn Broker>> {
     match config.broker.kind {
-        BrokerKind::Jetstream => {
-            Ok(Arc::new(JetStream::new(nats.clone(), config.streams.clone())))
-        }
+        BrokerKind::Jetstream => Ok(Arc::new(JetStream::new(nats.clone(), config.streams.clone()))),
         BrokerKind::Rabbitmq => rabbitmq(config).await,
     }
 }
@@ -173,7 +180,8 @@ pub fn make_folder(config: &Config) -> Result<()> {
 
 /// Where a listener can be reached from this machine.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let ip =
+        if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }
 

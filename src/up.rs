@@ -20,7 +20,9 @@ use crate::{
 pub async fn run(mut config: Config, telemetry: Telemetry) -> Result<()> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())?;
-    config.ingest.check(&config.html)?;
+    for role in RoleName::ALL {
+        role.check(&config)?;
+    }
     roles::make_folder(&config)?;
     let mut listeners = Vec::new();
     for role in RoleName::ALL {

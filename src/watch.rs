@@ -11,8 +11,9 @@ use crate::{config::Config, roles};
 pub async fn run(config: &Config, symbols: &[String]) -> Result<()> {
     let listen = config.gateway.listen.parse().context("gateway.listen")?;
     let url = format!("ws://{}/ws", roles::reachable(listen));
-    let (mut socket, _) =
-        connect_async(&url).await.map_err(|fault| anyhow!("no gateway answers at {url}: {fault}"))?;
+    let (mut socket, _) = connect_async(&url)
+        .await
+        .map_err(|fault| anyhow!("no gateway answers at {url}: {fault}"))?;
     let subscribe =
         ClientMessage::Subscribe(Subscribe { symbols: symbols.to_vec(), ..Subscribe::default() });
     socket.send(Message::text(serde_json::to_string(&subscribe)?)).await?;

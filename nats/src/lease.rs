@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use schemas::subject;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use crate::{Bucket, BucketError, Nats};
@@ -19,7 +19,8 @@ pub struct Lease {
     key: String,
     lost: CancellationToken,
     renewal: tokio::task::JoinHandle<u64>,
-    stop: CancellationToken,
+    /// Ends the renewal, also when an owner is dropped in the middle of its work.
+    stop: DropGuard,
 }
 
 impl Nats {
@@ -57,7 +58,7 @@ impl Nats {
             lost.clone(),
             stop.clone(),
         ));
-        Ok(Lease { bucket, key: key.to_owned(), lost, renewal, stop })
+        Ok(Lease { bucket, key: key.to_owned(), lost, renewal, stop: stop.drop_guard() })
     }
 }
 
@@ -69,7 +70,7 @@ impl Lease {
 
     /// Gives the lease back, so that the next owner need not wait for its time to run out.
     pub async fn release(self) {
-        self.stop.cancel();
+        drop(self.stop);
         let Ok(revision) = self.renewal.await else { return };
         if self.lost.is_cancelled() {
             return;
@@ -106,7 +107,9 @@ async fn renew(
         let attempt = Instant::now();
         // What is not renewed by now may already be another's.
         let deadline = held.since + held.time_to_live * 9 / 10;
-        match tokio::time::timeout_at(deadline, bucket.update(&key, value.clone(), held.revision)).await {
+        match tokio::time::timeout_at(deadline, bucket.update(&key, value.clone(), held.revision))
+            .await
+        {
             Ok(Ok(Some(revision))) => {
                 held.revision = revision;
                 held.since = attempt;

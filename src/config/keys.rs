@@ -98,8 +98,11 @@ mod tests {
 
     #[test]
     fn passwords_and_tokens_are_secret() {
-        let secret: Vec<_> = all().into_iter().filter(|key| key.secret).map(|key| key.path).collect();
-        for path in ["nats.password", "nats.token", "broker.rabbitmq_url", "ingest.alphavantage.api_key"] {
+        let secret: Vec<_> =
+            all().into_iter().filter(|key| key.secret).map(|key| key.path).collect();
+        for path in
+            ["nats.password", "nats.token", "broker.rabbitmq_url", "ingest.alphavantage.api_key"]
+        {
             assert!(secret.iter().any(|key| key == path), "{path} is not secret");
         }
     }

@@ -107,8 +107,9 @@ impl Layers {
                 return Ok(());
             }
             Err(fault) => {
-                return Err(fault)
-                    .with_context(|| format!("the configuration {} cannot be read", path.display()));
+                return Err(fault).with_context(|| {
+                    format!("the configuration {} cannot be read", path.display())
+                });
             }
         };
         let table: toml::Table = toml::from_str(&text)

@@ -96,7 +96,7 @@ pub enum BrokerKind {
 }
 
 impl Config {
-    /// Finds what the types cannot: values that do not fit together.
+    /// Finds what the types cannot: values that cannot be used, whatever the role.
     pub fn check(&self) -> Result<()> {
         if self.service.lease_ttl_ms < 1_000 {
             return Err(anyhow!(

@@ -31,5 +31,6 @@ impl fmt::Display for Loaded {
 }
 
 fn toml_value(value: &Value) -> String {
-    toml::Value::try_from(value).map_or_else(|fault| format!("# {fault}"), |value| value.to_string())
+    toml::Value::try_from(value)
+        .map_or_else(|fault| format!("# {fault}"), |value| value.to_string())
 }

@@ -21,8 +21,10 @@ fn load(
     file: &'static str,
     set: &[&str],
 ) -> Result<Loaded> {
-    let environment =
-        Fixed { variables: variables.to_vec(), files: vec![("lizards.toml", file), ("pw", "hush\n")] };
+    let environment = Fixed {
+        variables: variables.to_vec(),
+        files: vec![("lizards.toml", file), ("pw", "hush\n")],
+    };
     let mut overrides = Overrides::default();
     overrides.assignments(&set.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Config::load(None, &overrides, &environment)
@@ -39,7 +41,8 @@ fn the_defaults_are_the_configuration_when_nothing_is_set() {
 
 #[test]
 fn flags_win_over_variables_and_those_over_the_file() {
-    let file = "[gateway]\nlisten = \"127.0.0.1:1\"\nburst = 7\n[nats]\nport = 5\nmonitor_port = 6\n";
+    let file =
+        "[gateway]\nlisten = \"127.0.0.1:1\"\nburst = 7\n[nats]\nport = 5\nmonitor_port = 6\n";
     let loaded = load(
         &[("LIZARDS_NATS_PORT", "50"), ("LIZARDS_GATEWAY_LISTEN", "127.0.0.1:2")],
         file,
@@ -50,7 +53,12 @@ fn flags_win_over_variables_and_those_over_the_file() {
     assert_eq!(loaded.config.nats.port, 50);
     assert_eq!(loaded.config.nats.monitor_port, 6);
     let origin = |path: &str| {
-        loaded.values.iter().find(|(key, ..)| key.path == path).map(|(.., o)| o.to_string()).unwrap()
+        loaded
+            .values
+            .iter()
+            .find(|(key, ..)| key.path == path)
+            .map(|(.., o)| o.to_string())
+            .unwrap()
     };
     assert_eq!(origin("gateway.listen"), "--set");
     assert_eq!(origin("nats.port"), "LIZARDS_NATS_PORT");

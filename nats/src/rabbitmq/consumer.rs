@@ -32,9 +32,11 @@ pub(super) struct Session {
     id: String,
     gate: String,
     cursor: Cursor,
-    /// What was delivered and not acknowledged: the sequence and the delivery's tag. At most the
-    /// window of the consumer.
+    /// What was delivered and not acknowledged: the sequence and the delivery's tag.
     delivered: VecDeque<(u64, u64)>,
+    /// How many that may be. RabbitMQ 3 sends the whole of what it stored together, even where
+    /// the credit ends in the middle of it.
+    window: usize,
     /// Everything up to it is acknowledged.
     position: u64,
     positions: Outbox<()>,
@@ -55,9 +57,10 @@ impl Session {
 
         let id = format!("{:016x}", rand::random::<u64>());
         let opening = Opening::begin(&connection, vec![gate.clone()]).await?;
+        // Said before the fence is raised, it is heard before this session is open.
+        let successor = Successor::announce(&connection, &gate, &id).await?;
         let target = Target::Queue(queue.clone());
         fence::raise(&opening, &[Gate { exchange: gate.clone(), target }], &id).await?;
-        let successor = Successor::announce(&connection, &gate, &id).await?;
         opening.end(&channel).await?;
 
         // Nobody else writes it from here on.
@@ -75,6 +78,7 @@ impl Session {
             gate,
             cursor,
             delivered: VecDeque::new(),
+            window: usize::from(window),
             position,
             positions: Outbox::open(&connection).await?,
             successor,
@@ -82,20 +86,21 @@ impl Session {
         };
         if position > 0 {
             // Written again, it stays clear of what the position stream drops as its oldest.
-            session.store()?;
+            session.store().await?;
             session.stored().await?;
         }
         Ok(session)
     }
 
-    fn store(&mut self) -> Result<(), BrokerError> {
+    async fn store(&mut self) -> Result<(), BrokerError> {
         let message = NewMessage {
             subject: self.name.to_owned(),
             headers: Vec::new(),
             body: Bytes::from(self.position.to_string()),
         };
         let properties = wire::properties(&message, Some(&self.id))?;
-        self.positions.send((), &self.gate, &message.subject, message.body.into(), properties)
+        let (gate, key, body) = (&self.gate, &message.subject, message.body.into());
+        self.positions.dispatch((), gate, key, body, properties).await
     }
 
     /// Waits until the oldest position in flight is stored. Cancel safe.
@@ -145,7 +150,7 @@ impl Consumer for Session {
                     return Err(BrokerError::TakenOver(self.name));
                 }
                 ((), outcome) = self.positions.outcome() => judge(self.name, outcome)?,
-                entry = self.cursor.deliver() => {
+                entry = self.cursor.deliver(), if self.delivered.len() < self.window => {
                     if let Some(message) = self.accept(entry?)? {
                         return Ok(message);
                     }
@@ -154,7 +159,7 @@ impl Consumer for Session {
         }
     }
 
-    /// Sends the position; its confirm is awaited by a later call, at the latest when
+    /// Returns when the position has left for the broker; its confirm is awaited by a later call, at the latest when
     /// [`POSITIONS_IN_FLIGHT`] wait.
     async fn acknowledge(&mut self, sequence: u64) -> Result<(), BrokerError> {
         if sequence <= self.position {
@@ -164,7 +169,7 @@ impl Consumer for Session {
             self.stored().await?;
         }
         self.position = sequence;
-        self.store()?;
+        self.store().await?;
         let covered = self.delivered.partition_point(|(delivered, _)| *delivered <= sequence);
         let settled = self.delivered.drain(..covered).next_back().map(|(_, tag)| tag);
         match settled {

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::BrokerError;
 
-/// How many deliveries a reader holds in memory at most.
+/// How many deliveries a reader holds in memory, beside those that RabbitMQ 3 has stored together
+/// with the last of them (at most 4,096).
 pub(super) const PREFETCH: u16 = 1_024;
 
 /// Where in a stream to begin.

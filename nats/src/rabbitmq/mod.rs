@@ -31,8 +31,8 @@
 //!   `ledger`. RabbitMQ takes a sequence for itself when it begins a segment, so there may be a
 //!   few less.
 //!
-//! Bounds: a reader holds 1,024 messages in memory, a consumer its window, a publisher what its
-//! caller has in flight. Each session has a connection of its own, and ends with it.
+//! Bounds: a reader holds 1,024 messages in memory, a consumer its window, either with what the
+//! server stored together with the last of them; a publisher holds what its caller has in flight. Each session has a connection of its own, and ends with it.
 
 mod consumer;
 mod cursor;
@@ -48,6 +48,8 @@ mod session;
 mod subject;
 mod takeover;
 mod wire;
+
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use lapin::{Connection, uri::AMQPUri};
@@ -84,7 +86,7 @@ impl Default for RabbitMqConfig {
 pub struct RabbitMq {
     uri: AMQPUri,
     streams: StreamsConfig,
-    ledgers: [(Stream, Mutex<Ledger>); 4],
+    ledgers: HashMap<Stream, Mutex<Ledger>>,
 }
 
 impl RabbitMq {
@@ -100,7 +102,7 @@ impl RabbitMq {
             .map_err(|_| BrokerError::Refused("rabbitmq.url is no AMQP address".to_owned()))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECS);
         session::connect(&uri, "check").await?;
-        let ledgers = Stream::ALL.map(|stream| (stream, Mutex::new(Ledger::new(stream))));
+        let ledgers = Stream::ALL.map(|stream| (stream, Mutex::new(Ledger::new(stream)))).into();
         Ok(Self { uri, streams, ledgers })
     }
 
@@ -117,19 +119,18 @@ impl RabbitMq {
         stream: Stream,
         marker: u64,
     ) -> Result<(), BrokerError> {
-        for (_, ledger) in self.ledgers.iter().filter(|(of, _)| *of == stream) {
-            ledger.lock().await.note(connection, marker).await?;
+        match self.ledgers.get(&stream) {
+            Some(ledger) => ledger.lock().await.note(connection, marker).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// How many markers are among these sequences.
     async fn markers(&self, stream: Stream, first: u64, last: u64) -> u64 {
-        let mut count = 0;
-        for (_, ledger) in self.ledgers.iter().filter(|(of, _)| *of == stream) {
-            count += ledger.lock().await.count(first - 1, last - 1);
+        match self.ledgers.get(&stream) {
+            Some(ledger) => ledger.lock().await.count(first - 1, last - 1),
+            None => 0,
         }
-        count
     }
 }
 

@@ -25,7 +25,7 @@ impl<T> Outbox<T> {
         Ok(Self { channel, in_flight: VecDeque::new() })
     }
 
-    /// Sends, and remembers what for.
+    /// Sends without waiting, and remembers what for.
     pub(super) fn send(
         &mut self,
         context: T,
@@ -37,8 +37,7 @@ impl<T> Outbox<T> {
         let (exchange, key) = (short(exchange)?, short(key)?);
         let channel = self.channel.clone();
         let mut outcome = async move {
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            channel.basic_publish(exchange, key, options, &body, properties).await?.await
+            channel.basic_publish(exchange, key, mandatory(), &body, properties).await?.await
         }
         .boxed();
         // The first poll numbers the message and hands its frames to the connection, in one go:
@@ -47,6 +46,23 @@ impl<T> Outbox<T> {
             outcome = std::future::ready(ready).boxed();
         }
         self.in_flight.push_back((context, outcome));
+        Ok(())
+    }
+
+    /// Sends, and returns when the message has left for the broker: a session that is dropped
+    /// afterwards does not take it back.
+    pub(super) async fn dispatch(
+        &mut self,
+        context: T,
+        exchange: &str,
+        key: &str,
+        body: Vec<u8>,
+        properties: BasicProperties,
+    ) -> Result<(), BrokerError> {
+        let (exchange, key) = (short(exchange)?, short(key)?);
+        let publish = self.channel.basic_publish(exchange, key, mandatory(), &body, properties);
+        let confirm = answer(publish).await?;
+        self.in_flight.push_back((context, confirm.boxed()));
         Ok(())
     }
 
@@ -67,4 +83,9 @@ impl<T> Outbox<T> {
     pub(super) fn len(&self) -> usize {
         self.in_flight.len()
     }
+}
+
+/// A message that no queue takes comes back.
+fn mandatory() -> BasicPublishOptions {
+    BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() }
 }

@@ -10,7 +10,7 @@ use lapin::{
     types::FieldTable,
 };
 
-use super::session::{answer, fault, short};
+use super::session::{ANSWER_TIMEOUT, answer, fault, short};
 use crate::BrokerError;
 
 /// The exchange on which a new session says that it is there.
@@ -19,7 +19,6 @@ const EXCHANGE: &str = "lizards.takeover";
 /// Hears of sessions that open after this one.
 pub(super) struct Successor {
     announcements: Consumer,
-    session: String,
     /// The consumer lives as long as its channel.
     _channel: Channel,
 }
@@ -67,22 +66,29 @@ impl Successor {
             BasicProperties::default(),
         );
         answer(publish).await?;
-        Ok(Self { announcements, session: session.to_owned(), _channel: channel })
+        let mut successor = Self { announcements, _channel: channel };
+        // It has reached the others when it has reached our own queue. What came before it is of
+        // openings that ended before this one.
+        let own = async {
+            while successor.announcement().await? != session.as_bytes() {}
+            Ok(())
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, own).await {
+            Ok(heard) => heard.map(|()| successor),
+            Err(_) => Err(BrokerError::Unreachable("the take-over was not heard".to_owned())),
+        }
     }
 
     /// Returns when another session has opened. Cancel safe.
     pub(super) async fn appeared(&mut self) -> Result<(), BrokerError> {
-        loop {
-            match self.announcements.next().await {
-                Some(Ok(announcement)) if announcement.data == self.session.as_bytes() => {}
-                Some(Ok(_)) => return Ok(()),
-                Some(Err(error)) => return Err(fault(&error)),
-                None => {
-                    return Err(BrokerError::Unreachable(
-                        "the broker ended the session".to_owned(),
-                    ));
-                }
-            }
+        self.announcement().await.map(|_| ())
+    }
+
+    async fn announcement(&mut self) -> Result<Vec<u8>, BrokerError> {
+        match self.announcements.next().await {
+            Some(Ok(announcement)) => Ok(announcement.data),
+            Some(Err(error)) => Err(fault(&error)),
+            None => Err(BrokerError::Unreachable("the broker ended the session".to_owned())),
         }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod archive;
+mod broker_conformance;
 mod deploy;
 mod doctor;
 mod door;
@@ -12,6 +13,7 @@ mod faults;
 mod live;
 mod lizards;
 mod pipeline;
+mod rabbitmq;
 mod servers;
 mod store;
 mod stores;

@@ -3,7 +3,6 @@
 
 use std::{collections::VecDeque, future::Future, time::Duration};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use nats::{
     Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Reader, Receipt,
@@ -33,7 +32,7 @@ pub(crate) fn tick(token: &str, number: u64) -> NewMessage {
             (headers::MESSAGE_ID, format!("{token}-{number}")),
             (headers::SOURCE, "tëst".to_owned()),
         ],
-        body: Bytes::from(number.to_string()),
+        body: number.to_string().into(),
     }
 }
 
@@ -91,7 +90,7 @@ pub(crate) async fn a_message_is_stored_as_it_was_sent(broker: &dyn Broker) {
     let mut bodies: VecDeque<_> =
         [&b""[..], b"{\"price\":\"1.50\"}", b"\0\xff\xfe", &[b'x'; 200_000]].into();
     for (body, token) in bodies.iter().zip(TOKENS) {
-        let body = Bytes::copy_from_slice(body);
+        let body = body.to_vec().into();
         publisher.send(NewMessage { body, ..tick(token, 1) }).await.unwrap();
     }
     for left in (0..TOKENS.len()).rev() {

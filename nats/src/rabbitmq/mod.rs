@@ -99,7 +99,7 @@ impl RabbitMq {
             .url
             .parse()
             // The parser's words may hold the address, and with it the password.
-            .map_err(|_| BrokerError::Refused("broker.rabbitmq_url is no AMQP address".to_owned()))?;
+            .map_err(|_| BrokerError::Refused("the URL is no AMQP address".to_owned()))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECS);
         session::connect(&uri, "check").await?;
         let ledgers = Stream::ALL.map(|stream| (stream, Mutex::new(Ledger::new(stream)))).into();

@@ -16,7 +16,7 @@ use crate::{
 /// A real-time stock price tracker: a NATS JetStream event-streaming pipeline.
 #[derive(Parser)]
 #[command(name = "lizards", version, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -72,7 +72,7 @@ enum Command {
 
 impl Cli {
     /// Does what was asked for.
-    pub fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self) -> Result<ExitCode> {
         let mut overrides = Overrides::default();
         overrides.flag("--data-dir", "data_dir", self.options.data_dir);
         overrides.flag("--nats-url", "nats.url", self.options.nats_url);

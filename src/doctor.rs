@@ -44,7 +44,7 @@ impl Findings {
 }
 
 /// Examines everything that the configuration names; fails when anything is wrong.
-pub async fn run(config: &Config) -> Result<ExitCode> {
+pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     let mut findings = Findings::default();
     findings.result(config.check(), "the configuration fits together");
     for role in RoleName::ALL {

@@ -3,7 +3,7 @@
 use crate::config::Overrides;
 
 /// The file becomes the only source.
-pub fn apply(overrides: &mut Overrides, file: &str, speed: Option<&str>) {
+pub(crate) fn apply(overrides: &mut Overrides, file: &str, speed: Option<&str>) {
     overrides.flag("--replay", "ingest.sources", Some("file".to_owned()));
     overrides.flag("--replay", "ingest.file.path", Some(file.to_owned()));
     overrides.flag("--speed", "ingest.file.speed", speed.map(str::to_owned));

@@ -21,7 +21,7 @@ use crate::{
 
 /// The roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoleName {
+pub(crate) enum RoleName {
     /// Fetches prices.
     Ingest,
     /// Decodes and validates.
@@ -34,10 +34,10 @@ pub enum RoleName {
 
 impl RoleName {
     /// All of them, in the order a tick meets them.
-    pub const ALL: [Self; 4] = [Self::Ingest, Self::Process, Self::Provide, Self::Gateway];
+    pub(crate) const ALL: [Self; 4] = [Self::Ingest, Self::Process, Self::Provide, Self::Gateway];
 
     /// As on the command line and in the configuration.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
             Self::Process => "process",
@@ -47,7 +47,7 @@ impl RoleName {
     }
 
     /// Where it is configured to listen.
-    pub fn listen(self, config: &Config) -> &str {
+    pub(crate) fn listen(self, config: &Config) -> &str {
         match self {
             Self::Ingest => &config.ingest.listen,
             Self::Process => &config.process.listen,
@@ -57,7 +57,7 @@ impl RoleName {
     }
 
     /// Finds values of its configuration that cannot be used.
-    pub fn check(self, config: &Config) -> Result<()> {
+    pub(crate) fn check(self, config: &Config) -> Result<()> {
         match self {
             Self::Ingest => config.ingest.check(&config.html)?,
             Self::Process => config.process.validate()?,
@@ -68,7 +68,7 @@ impl RoleName {
     }
 
     /// Binds its listener.
-    pub async fn bind(self, config: &Config) -> Result<TcpListener> {
+    pub(crate) async fn bind(self, config: &Config) -> Result<TcpListener> {
         let (role, listen) = (self.as_str(), self.listen(config));
         TcpListener::bind(listen).await.map_err(|fault| {
             anyhow!("{role}.listen: {listen} cannot be listened on: {fault}; choose another with {role}.listen")
@@ -76,7 +76,12 @@ impl RoleName {
     }
 
     /// Runs the role until shutdown.
-    pub async fn run(self, config: Config, context: Context, listener: TcpListener) -> Result<()> {
+    pub(crate) async fn run(
+        self,
+        config: Config,
+        context: Context,
+        listener: TcpListener,
+    ) -> Result<()> {
         let data_dir = config.data_dir.as_path();
         match self {
             Self::Ingest => {
@@ -91,7 +96,7 @@ impl RoleName {
 }
 
 /// Runs one role against a NATS given by configuration.
-pub async fn run_one(role: RoleName, config: Config, telemetry: Telemetry) -> Result<()> {
+pub(crate) async fn run_one(role: RoleName, config: Config, telemetry: Telemetry) -> Result<()> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())?;
     role.check(&config)?;
@@ -107,7 +112,7 @@ pub async fn run_one(role: RoleName, config: Config, telemetry: Telemetry) -> Re
 }
 
 /// Connects to NATS and the broker, and makes the streams what the configuration says.
-pub async fn connect(
+pub(crate) async fn connect(
     config: &Config,
     telemetry: Telemetry,
     shutdown: CancellationToken,
@@ -147,13 +152,13 @@ async fn connect_nats(config: &Config, shutdown: &CancellationToken) -> Result<N
 }
 
 /// One attempt to connect.
-pub async fn lease_connection(config: &Config) -> Result<Nats, nats::ConnectError> {
+pub(crate) async fn lease_connection(config: &Config) -> Result<Nats, nats::ConnectError> {
     let lease_ttl = Duration::from_millis(config.service.lease_ttl_ms);
     Nats::connect(&config.nats, lease_ttl, config.streams.replicas).await
 }
 
 /// What carries the ticks.
-pub async fn broker(config: &Config, nats: &Nats) -> Result<Arc<dyn Broker>> {
+pub(crate) async fn broker(config: &Config, nats: &Nats) -> Result<Arc<dyn Broker>> {
     match config.broker.kind {
         BrokerKind::Jetstream => Ok(Arc::new(JetStream::new(nats.clone(), config.streams.clone()))),
         BrokerKind::Rabbitmq => rabbitmq(config).await,
@@ -173,13 +178,13 @@ async fn rabbitmq(_config: &Config) -> Result<Arc<dyn Broker>> {
 }
 
 /// Makes the data folder, so that a disk that is full or read-only is said at once.
-pub fn make_folder(config: &Config) -> Result<()> {
+pub(crate) fn make_folder(config: &Config) -> Result<()> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("data_dir: {} cannot be made", config.data_dir.display()))
 }
 
 /// Where a listener can be reached from this machine.
-pub fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip =
         if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
     SocketAddr::new(ip, address.port())

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// Cancels the token at the first SIGINT or SIGTERM, and ends the process at the second.
-pub fn watch(shutdown: CancellationToken) -> std::io::Result<()> {
+pub(crate) fn watch(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {

@@ -17,7 +17,7 @@ use crate::{
 
 /// Starts a private nats-server where none is configured, then all roles; returns when all have
 /// drained.
-pub async fn run(mut config: Config, telemetry: Telemetry) -> Result<()> {
+pub(crate) async fn run(mut config: Config, telemetry: Telemetry) -> Result<()> {
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())?;
     for role in RoleName::ALL {

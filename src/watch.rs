@@ -8,7 +8,7 @@ use tokio_tungstenite::{connect_async, tungstenite::Message};
 use crate::{config::Config, roles};
 
 /// Prints updates until the server closes or the person does.
-pub async fn run(config: &Config, symbols: &[String]) -> Result<()> {
+pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
     let listen = config.gateway.listen.parse().context("gateway.listen")?;
     let url = format!("ws://{}/ws", roles::reachable(listen));
     let (mut socket, _) = connect_async(&url)

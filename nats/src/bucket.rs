@@ -54,9 +54,11 @@ impl Nats {
         };
         match self.jetstream.create_or_update_key_value(config).await {
             Ok(store) => Ok(Bucket(store)),
-            Err(fault) => {
-                Err(BucketError { bucket: name.to_owned(), action: "opened", fault: fault.to_string() })
-            }
+            Err(fault) => Err(BucketError {
+                bucket: name.to_owned(),
+                action: "opened",
+                fault: fault.to_string(),
+            }),
         }
     }
 }

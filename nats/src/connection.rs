@@ -230,9 +230,13 @@ mod tests {
 
     #[test]
     fn old_servers_are_told_from_new_ones() {
-        for (version, good) in
-            [("2.14.0", true), ("2.15.1", true), ("3.0.0-beta", true), ("2.9.10", false), ("", false)]
-        {
+        for (version, good) in [
+            ("2.14.0", true),
+            ("2.15.1", true),
+            ("3.0.0-beta", true),
+            ("2.9.10", false),
+            ("", false),
+        ] {
             assert_eq!(is_new_enough(version), good, "{version}");
         }
     }

@@ -27,10 +27,8 @@ impl Nats {
         store.put("doctor", Bytes::new()).await.map_err(|fault| unreachable(&fault))?;
         let after = Timestamp::now();
         let entry = store.entry("doctor").await.map_err(|fault| unreachable(&fault))?;
-        let created = entry.map_or_else(
-            || before.as_nanosecond(),
-            |entry| entry.created.unix_timestamp_nanos(),
-        );
+        let created = entry
+            .map_or_else(|| before.as_nanosecond(), |entry| entry.created.unix_timestamp_nanos());
         let middle = i128::midpoint(before.as_nanosecond(), after.as_nanosecond());
         let apart = (created - middle).unsigned_abs();
         Ok(Duration::from_nanos(u64::try_from(apart).unwrap_or(u64::MAX)))

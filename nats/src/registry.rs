@@ -31,7 +31,11 @@ impl Nats {
     }
 
     /// Takes an instance from the registry; false where it was not there.
-    pub async fn remove_instance(&self, service: &str, instance: &str) -> Result<bool, BucketError> {
+    pub async fn remove_instance(
+        &self,
+        service: &str,
+        instance: &str,
+    ) -> Result<bool, BucketError> {
         let bucket = self.registry().await?;
         let key = key(service, instance);
         let known = bucket.get(&key).await?.is_some();

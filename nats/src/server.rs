@@ -139,10 +139,12 @@ impl Server {
             // Ctrl-C goes to our process group: the server must outlive the draining.
             .process_group(0)
             .spawn()
-            .map_err(|fault| ServerError::Start { program: program.clone(), fault: fault.to_string() })?;
+            .map_err(|fault| ServerError::Start {
+                program: program.clone(),
+                fault: fault.to_string(),
+            })?;
         let alive = guard.stdin.take();
-        let mut server =
-            Self { url: String::new(), monitor_url: String::new(), guard, alive, log };
+        let mut server = Self { url: String::new(), monitor_url: String::new(), guard, alive, log };
         let ports = server.wait_for_ports(&ports_folder, &program).await?;
         server.url = ports.nats.into_iter().next().unwrap_or_default();
         server.monitor_url = ports.monitoring.into_iter().next().unwrap_or_default();
@@ -176,7 +178,11 @@ impl Server {
         }
     }
 
-    async fn wait_for_ports(&mut self, folder: &Path, program: &Path) -> Result<Ports, ServerError> {
+    async fn wait_for_ports(
+        &mut self,
+        folder: &Path,
+        program: &Path,
+    ) -> Result<Ports, ServerError> {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             if let Some(ports) = read_ports(folder).await {

@@ -29,7 +29,10 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info,async_nats=warn,sqlx=warn".to_owned(), format: LogFormat::Text }
+        // What libraries report, our own lines report with what it means; lapin even logs what is
+        // expected as errors.
+        let level = "info,async_nats=warn,sqlx=warn,lapin=off".to_owned();
+        Self { level, format: LogFormat::Text }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{env, fs};
 
 /// Where variables and the files they name come from.
-pub trait Environment {
+pub(crate) trait Environment {
     /// All variables whose name begins with `LIZARDS_`, sorted.
     fn variables(&self) -> Vec<(String, String)>;
 
@@ -12,7 +12,7 @@ pub trait Environment {
 }
 
 /// The environment of the process.
-pub struct ProcessEnvironment;
+pub(crate) struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {
     fn variables(&self) -> Vec<(String, String)> {

@@ -16,15 +16,15 @@ const FILE_VARIABLE: &str = "LIZARDS_CONFIG";
 const TEST_PREFIX: &str = "LIZARDS_TEST_";
 
 /// The effective configuration, and where each value comes from.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// What holds.
-    pub config: Config,
+    pub(crate) config: Config,
     pub(super) values: Vec<(Key, Value, Origin)>,
 }
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Nobody set it.
     Default,
     /// The configuration file.
@@ -47,18 +47,18 @@ impl fmt::Display for Origin {
 
 /// What the flags of the command line set.
 #[derive(Debug, Default)]
-pub struct Overrides(Vec<(String, String, String)>);
+pub(crate) struct Overrides(Vec<(String, String, String)>);
 
 impl Overrides {
     /// A flag that sets a key, if it was given.
-    pub fn flag(&mut self, flag: &str, key: &str, value: Option<String>) {
+    pub(crate) fn flag(&mut self, flag: &str, key: &str, value: Option<String>) {
         if let Some(value) = value {
             self.0.push((flag.to_owned(), key.to_owned(), value));
         }
     }
 
     /// `--set KEY=VALUE`, as often as it was given.
-    pub fn assignments(&mut self, assignments: &[String]) -> Result<()> {
+    pub(crate) fn assignments(&mut self, assignments: &[String]) -> Result<()> {
         for assignment in assignments {
             let (key, value) = assignment
                 .split_once('=')
@@ -77,7 +77,7 @@ struct Layers {
 
 impl Config {
     /// Reads all layers. An unknown key or a value of the wrong type is an error that names it.
-    pub fn load(
+    pub(crate) fn load(
         file: Option<PathBuf>,
         overrides: &Overrides,
         environment: &impl Environment,

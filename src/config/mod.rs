@@ -17,35 +17,35 @@ use schemars::JsonSchema;
 use schemas::HtmlSite;
 use serde::{Deserialize, Serialize};
 
-pub use environment::{Environment, ProcessEnvironment};
-pub use load::{Loaded, Origin, Overrides};
+pub(crate) use environment::{Environment, ProcessEnvironment};
+pub(crate) use load::{Loaded, Origin, Overrides};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where data is kept: the private nats-server's streams and the embedded stores.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Logging.
-    pub log: service::LogConfig,
+    pub(crate) log: service::LogConfig,
     /// What all services share.
-    pub service: service::ServiceConfig,
+    pub(crate) service: service::ServiceConfig,
     /// NATS.
-    pub nats: nats::NatsConfig,
+    pub(crate) nats: nats::NatsConfig,
     /// What carries the ticks.
-    pub broker: BrokerConfig,
+    pub(crate) broker: BrokerConfig,
     /// How much the streams keep.
-    pub streams: StreamsConfig,
+    pub(crate) streams: StreamsConfig,
     /// The role `ingest`.
-    pub ingest: ingest::Config,
+    pub(crate) ingest: ingest::Config,
     /// The role `process`.
-    pub process: process::Config,
+    pub(crate) process: process::Config,
     /// The role `provide`.
-    pub provide: provide::Config,
+    pub(crate) provide: provide::Config,
     /// The role `gateway`.
-    pub gateway: gateway::Config,
+    pub(crate) gateway: gateway::Config,
     /// Web pages with prices: an array of tables `[[html]]`. Each is the source `html:<name>`.
-    pub html: Vec<HtmlSite>,
+    pub(crate) html: Vec<HtmlSite>,
 }
 
 impl Default for Config {
@@ -69,11 +69,11 @@ impl Default for Config {
 /// What carries the ticks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct BrokerConfig {
+pub(crate) struct BrokerConfig {
     /// `jetstream` or `rabbitmq`. The registry and the buckets stay with NATS either way.
-    pub kind: BrokerKind,
+    pub(crate) kind: BrokerKind,
     /// Secret: where RabbitMQ is, with the password.
-    pub rabbitmq_url: String,
+    pub(crate) rabbitmq_url: String,
 }
 
 impl Default for BrokerConfig {
@@ -88,7 +88,7 @@ impl Default for BrokerConfig {
 /// The brokers there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum BrokerKind {
+pub(crate) enum BrokerKind {
     /// NATS JetStream.
     Jetstream,
     /// RabbitMQ streams.
@@ -97,7 +97,7 @@ pub enum BrokerKind {
 
 impl Config {
     /// Finds what the types cannot: values that cannot be used, whatever the role.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.service.lease_ttl_ms < 1_000 {
             return Err(anyhow!(
                 "service.lease_ttl_ms: {} is too short; at least 1000",

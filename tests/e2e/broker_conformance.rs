@@ -11,6 +11,35 @@ use nats::{
 };
 use schemas::headers;
 
+/// One test per check. `$start` gives a server that is kept alive meanwhile, and a broker with freshly
+/// declared, empty streams.
+macro_rules! conformance_tests {
+    ($start:path) => {
+        conformance_tests!(@each $start:
+            a_message_is_stored_as_it_was_sent,
+            a_foreign_subject_is_refused,
+            a_reader_replays_and_follows,
+            a_reader_filters,
+            a_consumer_goes_on_after_what_it_acknowledged,
+            a_consumer_has_a_window,
+            the_newest_consumer_takes_over,
+            the_newest_writer_fences_the_older,
+            a_busy_writer_is_fenced_at_one_point,
+            the_newest_are_found,
+            many_messages_stay_in_order,
+            declaring_again_is_harmless,
+        );
+    };
+    (@each $start:path: $($check:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $check() {
+            let (_server, broker) = $start().await;
+            $crate::broker_conformance::$check(&broker).await;
+        }
+    )*};
+}
+pub(crate) use conformance_tests;
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 

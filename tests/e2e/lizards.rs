@@ -1,14 +1,17 @@
 //! The program itself, run as users run it: its own processes, configured by the environment.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use nats::{Directory, Nats, NatsConfig};
 use schemas::http::Instance;
 use tempfile::TempDir;
 
-use crate::{
-    eventually::eventually,
-    servers::guard::{self, Guard},
+use crate::servers::{
+    self,
+    guard::{self, Guard},
 };
 
 /// How long a role may take to be there, on a machine that does much else.
@@ -45,6 +48,7 @@ impl Installation {
         for role in ["ingest", "process", "provide", "gateway"] {
             installation.set(&format!("{role}.listen"), "127.0.0.1:0");
         }
+        installation.set("nats.server", servers::nats_server_program().display());
         installation.set("nats.port", 0);
         installation.set("nats.monitor_port", 0);
         installation.set("service.lease_ttl_ms", LEASE_TTL.as_millis());
@@ -130,11 +134,14 @@ impl Registry {
 
     /// Where the newest instance of a role listens, once there is one.
     pub(crate) async fn address(&self, role: &str) -> String {
-        eventually(READY_WITHIN, &format!("{role} is registered"), async || {
-            let newest =
-                self.instances(role).into_iter().max_by_key(|found| found.registered_at)?;
-            Some(format!("{}:{}", newest.ip_address, newest.port_number))
-        })
-        .await
+        let since = Instant::now();
+        loop {
+            let newest = self.instances(role).into_iter().max_by_key(|found| found.registered_at);
+            if let Some(found) = newest {
+                return format!("{}:{}", found.ip_address, found.port_number);
+            }
+            assert!(since.elapsed() < READY_WITHIN, "{role} is not registered");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 }

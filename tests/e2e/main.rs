@@ -10,6 +10,7 @@ mod doctor;
 mod door;
 mod eventually;
 mod faults;
+mod jetstream;
 mod live;
 mod lizards;
 mod pipeline;

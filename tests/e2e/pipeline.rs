@@ -58,18 +58,9 @@ impl Pipeline {
     async fn finish_and_check(self) {
         let usable = self.trades.usable();
         let rejected = self.trades.rows.len() - usable;
-        for (stream, count) in [
-            (Stream::Raw, self.trades.rows.len()),
-            (Stream::Ticks, usable),
-            (Stream::Rejected, rejected),
-        ] {
-            let what = format!("{stream} holds {count} messages");
-            eventually(PATIENCE, &what, async || {
-                let state = self.broker.state(stream).await.ok()?;
-                (state.messages >= count as u64).then_some(())
-            })
-            .await;
-        }
+        let raw = read(&*self.broker, Stream::Raw, self.trades.rows.len()).await;
+        let ticks = read(&*self.broker, Stream::Ticks, usable).await;
+        let rejections = read(&*self.broker, Stream::Rejected, rejected).await;
         let followed: usize = FOLLOWED.iter().map(|symbol| self.trades.of(symbol).len()).sum();
         eventually(PATIENCE, &format!("the subscriber has {followed} ticks"), async || {
             (self.subscriber.count() >= followed).then_some(())
@@ -78,10 +69,9 @@ impl Pipeline {
         // What would come twice has a little time to show itself.
         tokio::time::sleep(Duration::from_millis(500)).await;
 
-        check_raw(&read(&*self.broker, Stream::Raw, self.trades.rows.len()).await, &self.trades);
-        let ticks = read(&*self.broker, Stream::Ticks, usable).await;
+        check_raw(&raw, &self.trades);
         check_ticks(&ticks, &self.trades);
-        check_rejected(&read(&*self.broker, Stream::Rejected, rejected).await);
+        check_rejected(&rejections);
         check_received(&self.subscriber.received(), &ticks, &self.trades);
         self.check_stores(usable).await;
     }
@@ -115,7 +105,11 @@ impl Pipeline {
 
 /// Subscribers may come before the first tick when somebody has said which symbols will.
 async fn announce(registry: &Registry) {
-    let bucket = registry.nats.bucket(schemas::subject::CONFIG, "", None).await.expect("a bucket");
+    let bucket = registry
+        .nats
+        .bucket(schemas::subject::CONFIG, "what may change while running", None)
+        .await
+        .expect("a bucket");
     let symbols = serde_json::to_vec(&SYMBOLS).expect("texts are JSON");
     bucket.put(schemas::subject::SYMBOLS_KEY, symbols.into()).await.expect("NATS takes it");
 }
@@ -135,14 +129,19 @@ impl Stored {
     }
 }
 
+/// Waits for so many messages of a stream, and checks that no more come.
 async fn read(broker: &dyn Broker, stream: Stream, count: usize) -> Vec<Stored> {
-    let state = broker.state(stream).await.expect("the broker answers");
-    assert_eq!(state.messages, count as u64, "{stream}");
     let mut reader = broker.reader(stream, &[], Start::Sequence(1)).await.expect("a reader");
     let mut messages = Vec::with_capacity(count);
-    for _ in 0..count {
-        messages.push(Stored { message: reader.next().await.expect("a message") });
-    }
+    let reading = async {
+        while messages.len() < count {
+            messages.push(Stored { message: reader.next().await.expect("a message") });
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, reading).await.is_ok();
+    assert!(in_time, "{stream} holds {} messages, not {count}", messages.len());
+    let more = tokio::time::timeout(Duration::from_millis(500), reader.next()).await;
+    assert!(more.is_err(), "{stream} holds more than {count} messages: {more:?}");
     messages
 }
 
@@ -223,8 +222,10 @@ async fn stored_ticks(provide: &str, symbol: &str) -> Option<usize> {
     }
 }
 
-fn jetstream(registry: &Registry) -> Box<dyn Broker> {
-    Box::new(JetStream::new(registry.nats.clone(), StreamsConfig::default()))
+async fn jetstream(registry: &Registry) -> Box<dyn Broker> {
+    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
+    broker.declare().await.expect("NATS has JetStream");
+    Box::new(broker)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +233,7 @@ async fn over_jetstream_everything_arrives_once_and_in_order() {
     let nats = NatsServer::start().await;
     let installation = Installation::at(&nats.url());
     let trades = Trades::from_the_open(5_000).spoil_every(100);
-    let broker = async |registry: &Registry| jetstream(registry);
+    let broker = async |registry: &Registry| jetstream(registry).await;
     Pipeline::start(installation, &nats, broker, trades, "max").await.finish_and_check().await;
 }
 
@@ -242,9 +243,9 @@ async fn over_rabbitmq_everything_arrives_once_and_in_order() {
     let host = rabbitmq().await;
     let mut installation = Installation::at(&nats.url());
     installation.set("broker.kind", "rabbitmq");
-    installation.set("broker.rabbitmq_url", &*host);
+    installation.set("broker.rabbitmq_url", &host.url);
     let trades = Trades::from_the_open(5_000).spoil_every(100);
-    let broker = async |_: &Registry| rabbit(&host).await;
+    let broker = async |_: &Registry| rabbit(&host.url).await;
     Pipeline::start(installation, &nats, broker, trades, "max").await.finish_and_check().await;
 }
 
@@ -260,7 +261,7 @@ async fn killing_any_role_loses_and_doubles_nothing() {
     let nats = NatsServer::start().await;
     let installation = Installation::at(&nats.url());
     let trades = Trades::from_the_open(20_000).spoil_every(100);
-    let broker = async |registry: &Registry| jetstream(registry);
+    let broker = async |registry: &Registry| jetstream(registry).await;
     // About 6 minutes of trades in about 18 seconds.
     let mut pipeline = Pipeline::start(installation, &nats, broker, trades, "20x").await;
     eventually(PATIENCE, "ticks flow", async || (pipeline.subscriber.count() > 100).then_some(()))
@@ -281,7 +282,7 @@ async fn killing_the_broker_loses_and_doubles_nothing() {
     let mut nats = NatsServer::start().await;
     let installation = Installation::at(&nats.url());
     let trades = Trades::from_the_open(8_000).spoil_every(100);
-    let broker = async |registry: &Registry| jetstream(registry);
+    let broker = async |registry: &Registry| jetstream(registry).await;
     let pipeline = Pipeline::start(installation, &nats, broker, trades, "20x").await;
     eventually(PATIENCE, "ticks flow", async || (pipeline.subscriber.count() > 100).then_some(()))
         .await;

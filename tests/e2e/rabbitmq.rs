@@ -10,8 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::{
-    broker_conformance::{self as conformance, number, publish, read_all, tick, within},
-    servers::rabbitmq,
+    broker_conformance::{
+        self as conformance, conformance_tests, number, publish, read_all, tick, within,
+    },
+    servers::{VirtualHost, rabbitmq},
 };
 
 async fn open(url: &str) -> RabbitMq {
@@ -23,33 +25,14 @@ async fn connect(url: &str) -> Result<RabbitMq, BrokerError> {
     within("connect", RabbitMq::connect(&config, StreamsConfig::default())).await
 }
 
-/// One test per check, each with a virtual host of its own.
-macro_rules! conforms {
-    ($($check:ident),* $(,)?) => {$(
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $check() {
-            let host = rabbitmq().await;
-            let broker = open(&host.url).await;
-            within("declare", broker.declare()).await.unwrap();
-            conformance::$check(&broker).await;
-        }
-    )*};
+async fn start() -> (VirtualHost, RabbitMq) {
+    let host = rabbitmq().await;
+    let broker = open(&host.url).await;
+    within("declare", broker.declare()).await.unwrap();
+    (host, broker)
 }
 
-conforms!(
-    a_message_is_stored_as_it_was_sent,
-    a_foreign_subject_is_refused,
-    a_reader_replays_and_follows,
-    a_reader_filters,
-    a_consumer_goes_on_after_what_it_acknowledged,
-    a_consumer_has_a_window,
-    the_newest_consumer_takes_over,
-    the_newest_writer_fences_the_older,
-    a_busy_writer_is_fenced_at_one_point,
-    the_newest_are_found,
-    many_messages_stay_in_order,
-    declaring_again_is_harmless,
-);
+conformance_tests!(start);
 
 /// A way to the server that can be cut.
 struct Cable {

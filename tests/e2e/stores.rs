@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use ::mongodb::bson::{Document, doc};
 
 use crate::{
     eventually::eventually,

@@ -74,7 +74,7 @@ async fn out_of_the_box_simulated_ticks_flow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_start_carries_on_with_what_was_stored() {
     let installation = Installation::private();
-    let mut first = installation
+    let first = installation
         .command(&["up"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -243,8 +243,8 @@ async fn the_page_shows_live_prices_in_a_real_browser() {
     let installation = Installation::private();
     let up = installation.start("up", &["up"]);
     let url = printed(&up, "page").await;
-    let browser = Browser::start().await;
-    let page = browser.open(&url).await;
+    let mut browser = Browser::start().await;
+    let mut page = browser.open(&url).await;
     let price = r#"document.querySelector('tr[data-symbol="AAPL"] [data-field="price"]')?.textContent ?? null"#;
     let shown = eventually(PATIENCE, "the page shows AAPL", async || {
         page.evaluate(price).await.as_str().map(str::to_owned)

@@ -154,10 +154,8 @@ impl Broker for JetStream {
         }
         // A consumer of this kind goes on with what is stored after it was made, in order. Up to
         // the highest sequence seen, nothing is missing either way.
-        state.last_sequence = newest
-            .iter()
-            .map(|message| message.sequence)
-            .fold(state.last_sequence, u64::max);
+        state.last_sequence =
+            newest.iter().map(|message| message.sequence).fold(state.last_sequence, u64::max);
         Ok((state, newest))
     }
 

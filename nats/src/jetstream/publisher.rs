@@ -6,6 +6,7 @@ use async_nats::{Client, HeaderMap, Subscriber, header};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::unreachable;
@@ -33,6 +34,8 @@ pub(super) struct Session {
     /// In the order of sending; the front has the ticket `first_ticket`.
     in_flight: VecDeque<Flight>,
     first_ticket: u64,
+    /// Since when the oldest in flight is the oldest.
+    waiting_since: Instant,
 }
 
 struct Flight {
@@ -71,6 +74,7 @@ impl Session {
             expected,
             in_flight: VecDeque::new(),
             first_ticket: 0,
+            waiting_since: Instant::now(),
         })
     }
 
@@ -130,6 +134,9 @@ impl Publisher for Session {
             )
             .await
             .map_err(unreachable)?;
+        if self.in_flight.is_empty() {
+            self.waiting_since = Instant::now();
+        }
         self.in_flight.push_back(Flight { stream, receipt: None });
         Ok(())
     }
@@ -142,11 +149,12 @@ impl Publisher for Session {
             if let Some(receipt) = self.in_flight.front().and_then(|flight| flight.receipt) {
                 self.in_flight.pop_front();
                 self.first_ticket += 1;
+                self.waiting_since = Instant::now();
                 return Ok(receipt);
             }
             let answer = tokio::select! {
                 biased;
-                answer = tokio::time::timeout(RECEIPT_TIMEOUT, self.receipts.next()) => answer,
+                answer = timeout_at(self.waiting_since + RECEIPT_TIMEOUT, self.receipts.next()) => answer,
                 () = self.dead.cancelled() => return Err(unreachable("the connection broke")),
             };
             match answer {

@@ -14,7 +14,11 @@ pub(crate) mod rabbitmq;
 mod tests;
 
 pub(crate) use self::{
-    browser::Browser, mongodb::mongodb, nats::NatsServer, postgres::postgres, rabbitmq::rabbitmq,
+    browser::Browser,
+    mongodb::mongodb,
+    nats::{NatsServer, nats_server_program},
+    postgres::postgres,
+    rabbitmq::{VirtualHost, rabbitmq},
 };
 
 /// Chooses the cryptography of the process, as the program does at its start: an HTTP client

@@ -1,6 +1,10 @@
 //! NATS with JetStream, one server per test.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -22,6 +26,11 @@ struct Ports {
 }
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where the program is.
+pub(crate) fn nats_server_program() -> PathBuf {
+    find::program("LIZARDS_NATS_SERVER", &[".tools/bin/nats-server", "nats-server"])
+}
 
 impl NatsServer {
     /// Starts one with JetStream.
@@ -50,8 +59,7 @@ impl NatsServer {
         std::fs::create_dir(directory.path().join("ports")).expect("the directory is ours");
         write_config(directory.path(), "127.0.0.1:-1", "127.0.0.1:-1", jetstream);
 
-        let nats_server = [".tools/bin/nats-server", "nats-server"];
-        let mut server = Command::new(find::program("LIZARDS_NATS_SERVER", &nats_server));
+        let mut server = Command::new(nats_server_program());
         server.arg("--config").arg(config).args(args);
         let guard = Guard::start("nats-server", directory, "KILL", &server);
 

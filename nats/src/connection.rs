@@ -104,7 +104,7 @@ pub struct Nats {
 /// that elects a leader answers the next one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The oldest server that has all we use: consumer reset (ADR-60) came with it.
+/// The oldest server that is supported: older ones ignore some of what we ask for without an error.
 const OLDEST_SERVER: (u64, u64) = (2, 14);
 
 impl Nats {

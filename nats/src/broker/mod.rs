@@ -92,7 +92,9 @@ pub trait Reader: Send {
 pub enum Exclusivity {
     /// Others may write too.
     Shared,
-    /// Whoever opened last is the only writer: an older session gets [`BrokerError::Fenced`].
+    /// Once a newer exclusive session has stored a message, an older one stores none any more: it
+    /// gets [`BrokerError::Fenced`]. While the older one is busy, so may the newer; whoever is
+    /// meant to write holds a lease, opens again and wins when the other has stopped.
     Exclusive,
 }
 

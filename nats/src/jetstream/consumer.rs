@@ -5,7 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use async_nats::{
     Subject,
     jetstream::{
-        consumer::{AckPolicy, pull},
+        consumer::{
+            AckPolicy, DeliverPolicy, PullConsumer,
+            pull::{self, MessagesErrorKind},
+        },
+        context::ConsumerInfoErrorKind,
         stream,
     },
 };
@@ -15,8 +19,8 @@ use futures_util::StreamExt;
 use super::{delivered, unreachable};
 use crate::{BrokerError, Consumer, Message, Nats, topology::Durable};
 
-/// After how long without an acknowledgement the server delivers again. Whoever takes over resets
-/// the consumer and need not wait for this; it only has to be longer than a slow store takes.
+/// After how long without an acknowledgement the server delivers again. Whoever takes over does
+/// not wait for this; it only has to be longer than a slow store takes.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
 /// How many messages one pull asks for.
@@ -24,15 +28,16 @@ const PULL: u32 = 1_000;
 
 /// An open session.
 ///
-/// Opening resets the consumer to its acknowledgement floor (ADR-60), so that what the owner
-/// before left unacknowledged comes first and in order, instead of again and later. Each delivery
-/// of the consumer carries a number one higher than the one before; a jump means that somebody
-/// else receives from it too.
+/// A durable consumer delivers what its last owner left unacknowledged again, but later, behind
+/// messages that are new; and an owner that only stalls keeps asking for more. Neither is any good
+/// for order, so opening a session makes the consumer anew, at the first unacknowledged message:
+/// what asked for messages before is cut off. Each delivery then carries a number one higher than
+/// the one before, from 1 on; a jump means that somebody else receives from it too.
 pub(super) struct Session {
     client: async_nats::Client,
     messages: pull::Stream,
     name: &'static str,
-    last_delivery: Option<u64>,
+    last_delivery: u64,
     last_sequence: u64,
     /// Where each delivered and unacknowledged message is to be acknowledged, by sequence. At most
     /// the window of the consumer.
@@ -45,16 +50,7 @@ impl Session {
         stream: &stream::Stream<()>,
         durable: &Durable,
     ) -> Result<Self, BrokerError> {
-        let config = pull::Config {
-            durable_name: Some(durable.name.to_owned()),
-            description: Some(durable.description.to_owned()),
-            ack_policy: AckPolicy::All,
-            ack_wait: ACK_WAIT,
-            max_ack_pending: i64::from(durable.window),
-            ..pull::Config::default()
-        };
-        let mut consumer = stream.create_consumer(config).await.map_err(unreachable)?;
-        consumer.reset(None).await.map_err(unreachable)?;
+        let consumer = make_anew(stream, durable).await?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(PULL.min(durable.window) as usize)
@@ -66,28 +62,88 @@ impl Session {
             client: nats.client.clone(),
             messages,
             name: durable.name,
-            last_delivery: None,
+            last_delivery: 0,
             last_sequence: 0,
             unacknowledged: VecDeque::new(),
         })
     }
 }
 
+/// Makes the consumer anew where it stands. Between its end and its new beginning a stand-in keeps
+/// the place, so that a crash in between forgets nothing.
+async fn make_anew(
+    stream: &stream::Stream<()>,
+    durable: &Durable,
+) -> Result<PullConsumer, BrokerError> {
+    let stand_in = format!("{}-place", durable.name);
+    let kept = acknowledged(stream, &stand_in).await?;
+    let floor = match acknowledged(stream, durable.name).await? {
+        Some(floor) => {
+            if kept.is_some() {
+                stream.delete_consumer(&stand_in).await.map_err(unreachable)?;
+            }
+            create(stream, durable, &stand_in, floor).await?;
+            stream.delete_consumer(durable.name).await.map_err(unreachable)?;
+            floor
+        }
+        None => kept.unwrap_or(0),
+    };
+    let consumer = create(stream, durable, durable.name, floor).await?;
+    // It is there, unless this is the first time ever.
+    let _ = stream.delete_consumer(&stand_in).await;
+    Ok(consumer)
+}
+
+/// Up to where a consumer is acknowledged; nothing where there is no such consumer.
+async fn acknowledged(stream: &stream::Stream<()>, name: &str) -> Result<Option<u64>, BrokerError> {
+    match stream.consumer_info(name).await {
+        Ok(info) => {
+            let start = match info.config.deliver_policy {
+                DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
+                _ => 1,
+            };
+            Ok(Some(info.ack_floor.stream_sequence.max(start.saturating_sub(1))))
+        }
+        Err(fault) if fault.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+        Err(fault) => Err(unreachable(fault)),
+    }
+}
+
+async fn create(
+    stream: &stream::Stream<()>,
+    durable: &Durable,
+    name: &str,
+    floor: u64,
+) -> Result<PullConsumer, BrokerError> {
+    let config = pull::Config {
+        durable_name: Some(name.to_owned()),
+        description: Some(durable.description.to_owned()),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
+        ack_policy: AckPolicy::All,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: i64::from(durable.window),
+        ..pull::Config::default()
+    };
+    stream.create_consumer(config).await.map_err(unreachable)
+}
+
 #[async_trait]
 impl Consumer for Session {
     async fn next(&mut self) -> Result<Message, BrokerError> {
         loop {
-            let message = self
-                .messages
-                .next()
-                .await
-                .ok_or_else(|| unreachable("the consumer ended"))?
-                .map_err(unreachable)?;
+            let message = match self.messages.next().await {
+                Some(Ok(message)) => message,
+                Some(Err(fault)) if fault.kind() == MessagesErrorKind::ConsumerDeleted => {
+                    return Err(BrokerError::TakenOver(self.name));
+                }
+                Some(Err(fault)) => return Err(unreachable(fault)),
+                None => return Err(unreachable("the consumer ended")),
+            };
             let (message, delivery, reply) = delivered(message)?;
-            if self.last_delivery.is_some_and(|last| delivery != last + 1) {
+            if delivery != self.last_delivery + 1 {
                 return Err(BrokerError::TakenOver(self.name));
             }
-            self.last_delivery = Some(delivery);
+            self.last_delivery = delivery;
             if message.sequence <= self.last_sequence {
                 // The acknowledgement took long; we still have it.
                 continue;

@@ -75,14 +75,16 @@ impl Broker for JetStream {
         streams: &[Stream],
         exclusivity: Exclusivity,
     ) -> Result<Box<dyn Publisher>, BrokerError> {
-        let mut expected = Vec::new();
-        if exclusivity == Exclusivity::Exclusive {
-            for stream in streams {
-                expected.push((*stream, self.state(*stream).await?.last_sequence));
-            }
+        let mut own = Vec::with_capacity(streams.len());
+        for stream in streams {
+            let expected = match exclusivity {
+                Exclusivity::Shared => None,
+                Exclusivity::Exclusive => Some(self.state(*stream).await?.last_sequence),
+            };
+            own.push((*stream, expected));
         }
         let (client, dead) = self.nats.session().await.map_err(unreachable)?;
-        Ok(Box::new(publisher::Session::open(client, dead, expected).await?))
+        Ok(Box::new(publisher::Session::open(client, dead, own).await?))
     }
 
     async fn consumer(&self, durable: &Durable) -> Result<Box<dyn Consumer>, BrokerError> {

@@ -29,8 +29,9 @@ pub(super) struct Session {
     receipts: Subscriber,
     inbox: String,
     dead: CancellationToken,
-    /// Exclusive streams and the last sequence each will have once all in flight is stored.
-    expected: Vec<(Stream, u64)>,
+    /// The streams it may write into, and for an exclusive session the last sequence that each
+    /// will have once all in flight is stored.
+    streams: Vec<(Stream, Option<u64>)>,
     /// In the order of sending; the front has the ticket `first_ticket`.
     in_flight: VecDeque<Flight>,
     first_ticket: u64,
@@ -39,7 +40,7 @@ pub(super) struct Session {
 }
 
 struct Flight {
-    stream: Option<Stream>,
+    stream: Stream,
     receipt: Option<Receipt>,
 }
 
@@ -62,7 +63,7 @@ impl Session {
     pub(super) async fn open(
         client: Client,
         dead: CancellationToken,
-        expected: Vec<(Stream, u64)>,
+        streams: Vec<(Stream, Option<u64>)>,
     ) -> Result<Self, BrokerError> {
         let inbox = client.new_inbox();
         let receipts = client.subscribe(format!("{inbox}.*")).await.map_err(unreachable)?;
@@ -71,25 +72,32 @@ impl Session {
             receipts,
             inbox,
             dead,
-            expected,
+            streams,
             in_flight: VecDeque::new(),
             first_ticket: 0,
             waiting_since: Instant::now(),
         })
     }
 
-    fn headers(&mut self, message: &NewMessage, stream: Option<Stream>) -> HeaderMap {
+    /// The stream of a message and the headers it is sent with.
+    fn address(&mut self, message: &NewMessage) -> Result<(Stream, HeaderMap), BrokerError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &message.headers {
             headers.insert(*name, value.as_str());
         }
-        if let Some((_, last)) =
-            self.expected.iter_mut().find(|(exclusive, _)| Some(*exclusive) == stream)
-        {
+        let stream = Stream::of_subject(&message.subject);
+        let own = self.streams.iter_mut().find(|(own, _)| Some(*own) == stream);
+        let Some((stream, expected)) = own else {
+            let subject = &message.subject;
+            return Err(BrokerError::Refused(format!(
+                "{subject} is of none of the session's streams"
+            )));
+        };
+        if let Some(last) = expected {
             headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
             *last += 1;
         }
-        headers
+        Ok((*stream, headers))
     }
 
     /// Takes in one answer of the server.
@@ -103,15 +111,15 @@ impl Session {
             .checked_sub(self.first_ticket)
             .and_then(|place| self.in_flight.get_mut(usize::try_from(place).ok()?));
         let Some(flight) = flight else { return Ok(()) };
-        match (parsed.error, flight.stream) {
-            (None, _) => {
+        match parsed.error {
+            None => {
                 flight.receipt = Some(Receipt { duplicate: parsed.duplicate });
                 Ok(())
             }
-            (Some(fault), Some(stream)) if fault.err_code == WRONG_LAST_SEQUENCE => {
-                Err(BrokerError::Fenced(stream))
+            Some(fault) if fault.err_code == WRONG_LAST_SEQUENCE => {
+                Err(BrokerError::Fenced(flight.stream))
             }
-            (Some(fault), _) => Err(BrokerError::Refused(fault.description)),
+            Some(fault) => Err(BrokerError::Refused(fault.description)),
         }
     }
 }
@@ -122,9 +130,8 @@ impl Publisher for Session {
         if self.dead.is_cancelled() {
             return Err(unreachable("the connection broke"));
         }
-        let stream = Stream::of_subject(&message.subject);
+        let (stream, headers) = self.address(&message)?;
         let ticket = self.first_ticket + self.in_flight.len() as u64;
-        let headers = self.headers(&message, stream);
         self.client
             .publish_with_reply_and_headers(
                 message.subject,

@@ -116,9 +116,10 @@ impl Context {
             // Ticks are small and must not wait for company. An error means the peer is gone.
             let _ = connection.set_nodelay(true);
         });
-        let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(stop.clone().cancelled_owned())
-            .into_future();
+        let server =
+            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(stop.clone().cancelled_owned())
+                .into_future();
         tokio::pin!(server);
         tokio::select! {
             ended = &mut server => return ended.map_err(listener_fault),

@@ -39,7 +39,9 @@ impl Health {
         let ready = checks.values().all(Result::is_ok);
         let report = checks
             .iter()
-            .map(|(name, state)| (*name, state.as_ref().map_or_else(Clone::clone, |()| "ok".into())))
+            .map(|(name, state)| {
+                (*name, state.as_ref().map_or_else(Clone::clone, |()| "ok".into()))
+            })
             .collect();
         (ready, report)
     }

@@ -52,7 +52,7 @@ impl Default for Config {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { ttl_ms: 500, max_entries: 10_000, max_body_bytes: 65_536 }
+        Self { ttl_ms: 500, max_entries: 1_000, max_body_bytes: 65_536 }
     }
 }
 

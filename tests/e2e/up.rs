@@ -13,6 +13,7 @@ use crate::{
     lizards::{Installation, Process},
     servers::{Browser, install_crypto},
     subscriber::{next, send},
+    trades::Trades,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -258,4 +259,31 @@ async fn the_page_shows_live_prices_in_a_real_browser() {
     let simulated =
         page.evaluate("document.body.innerText.toLowerCase().includes('simulated')").await;
     assert_eq!(simulated, Value::Bool(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_trades_is_played_once_however_often_it_is_started() {
+    let installation = Installation::private();
+    let trades = Trades::from_the_open(500);
+    let file = trades.write(installation.folder()).display().to_string();
+    for start in ["first", "second"] {
+        let up = installation.start("up", &["up", "--replay", &file, "--speed", "max"]);
+        let base = printed(&up, "page").await.trim_end_matches('/').to_owned();
+        install_crypto();
+        eventually(PATIENCE, &format!("the {start} start is at its end"), async || {
+            let answer = reqwest::get(format!("{base}/sources/file")).await.ok()?;
+            let file: http::SourceStatus = answer.json().await.ok()?;
+            (file.state == http::SourceState::Finished).then_some(())
+        })
+        .await;
+        eventually(PATIENCE, "all is stored", async || {
+            let page = reqwest::get(format!("{base}/ticks/SPY?limit=1000")).await.ok()?;
+            let page: http::TickPage = page.json().await.ok()?;
+            (page.ticks.len() == trades.of("SPY").len()).then_some(())
+        })
+        .await;
+        if start == "second" {
+            assert!(up.log().contains("already played"), "{}", up.log());
+        }
+    }
 }

@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
 use schemas::{CloseReason, Closing, ServerMessage};
 use service::Backoff;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{
+    Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout,
+};
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, error::ProtocolError};
 use tracing::debug;
 
 use super::{
@@ -20,12 +23,16 @@ use super::{
 };
 use crate::metrics;
 
-/// How many live updates are taken out of the outbox at a time. While more wait to be written,
-/// neither requests nor replays go on: a client that does not read is not served more.
+/// How many live updates are taken out of the outbox at a time. While more than these wait to be
+/// written, neither requests nor replays go on: a client that does not read is not served more.
 const BATCH: usize = 128;
 
 /// How long a client may take to receive the farewell of a planned close.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long the socket of a refused client stays open. What it still sends is not read any more,
+/// and closing over unread bytes resets the connection, which can cost the client our reason.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How many pings in a row may go without an answer.
 const UNANSWERED_PINGS: u32 = 2;
@@ -46,6 +53,8 @@ enum End {
     Gone,
     /// We close it, and say so.
     Planned(CloseReason),
+    /// It broke the protocol: this is the WebSocket close code.
+    Refused(u16),
 }
 
 impl Connection {
@@ -74,6 +83,10 @@ impl Connection {
         }
         match self.serve().await {
             End::Gone => debug!("a client has gone"),
+            End::Refused(code) => {
+                debug!(code, "closing a connection that broke the protocol");
+                let _ = timeout(FAREWELL, self.refuse(code)).await;
+            }
             End::Planned(reason) => {
                 debug!(?reason, "closing a connection");
                 if reason == CloseReason::TooSlow {
@@ -95,7 +108,8 @@ impl Connection {
             if self.outgoing.len() == 0 {
                 self.outgoing.prices(self.subscriptions.take_live(BATCH));
             }
-            let has_room = self.outgoing.len() < BATCH;
+            // A full batch leaves room: else a client that always has one waiting were never heard.
+            let has_room = self.outgoing.len() <= BATCH;
             let may_replay = has_room && self.subscriptions.is_replaying();
             let pause = self.subscriptions.conflation().wait();
             tokio::select! {
@@ -108,8 +122,10 @@ impl Connection {
                     }
                 }
                 incoming = self.stream.next(), if has_room => match incoming {
+                    Some(Ok(Message::Binary(_))) => return End::Refused(close_code::UNSUPPORTED),
                     Some(Ok(message)) => self.hear(message),
-                    Some(Err(_)) | None => return End::Gone,
+                    Some(Err(fault)) => return refusal(fault).map_or(End::Gone, End::Refused),
+                    None => return End::Gone,
                 },
                 progress = self.subscriptions.replay(),
                     if may_replay => {
@@ -133,12 +149,30 @@ impl Connection {
                 Ok(request) => self.subscriptions.handle(request, &mut self.outgoing),
                 Err(error) => self.outgoing.error(error),
             },
-            Message::Binary(_) => {
-                self.outgoing
-                    .error(invalid("Invalid message: binary, where JSON text is due", None));
-            }
             // The library answers pings and closes; after a close the stream ends.
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+        }
+    }
+
+    /// Says what was wrong, and closes.
+    async fn refuse(mut self, code: u16) {
+        let fault = match code {
+            close_code::SIZE => {
+                let longest = self.server.config.max_message_bytes;
+                format!("longer than {longest} bytes")
+            }
+            close_code::INVALID => "not UTF-8".to_owned(),
+            close_code::UNSUPPORTED => "binary, where JSON text is due".to_owned(),
+            _ => "not a WebSocket frame (RFC 6455)".to_owned(),
+        };
+        drop(self.subscriptions);
+        self.outgoing.error(invalid(format!("Invalid message: {fault}"), None));
+        if self.outgoing.write(&mut self.sink).await.is_err() {
+            return;
+        }
+        let frame = CloseFrame { code, reason: fault.into() };
+        if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
+            sleep(LINGER).await;
         }
     }
 
@@ -160,5 +194,16 @@ impl Connection {
             // Until the client has closed too (RFC 6455, 7.1.1).
             while let Some(Ok(_)) = self.stream.next().await {}
         }
+    }
+}
+
+/// The close code for what a client did wrong (RFC 6455, 7.4.1); `None` where it has just gone.
+fn refusal(fault: axum::Error) -> Option<u16> {
+    match *fault.into_inner().downcast().ok()? {
+        WebSocketError::Capacity(_) => Some(close_code::SIZE),
+        WebSocketError::Utf8(_) => Some(close_code::INVALID),
+        WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        WebSocketError::Protocol(_) => Some(close_code::PROTOCOL),
+        _ => None,
     }
 }

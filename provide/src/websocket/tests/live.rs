@@ -1,5 +1,10 @@
 //! Subscribing and the live stream.
 
+use tokio_tungstenite::tungstenite::protocol::frame::{
+    Frame,
+    coding::{Data, OpCode},
+};
+
 use super::*;
 
 #[tokio::test]
@@ -136,8 +141,6 @@ async fn nonsense_is_answered_and_the_connection_goes_on() {
         client.send(text).await;
         assert_eq!(client.error().await.code, ErrorCode::InvalidMessage, "{text}");
     }
-    client.0.send(Message::binary(vec![1])).await.unwrap();
-    assert_eq!(client.error().await.code, ErrorCode::InvalidMessage);
     client.send(r#"{"type":"subscribe","symbols":["A"],"candles":["1m"]}"#).await;
     assert_eq!(client.error().await.code, ErrorCode::Unavailable);
     client.subscribed().await;
@@ -172,4 +175,50 @@ async fn clients_notice_nothing_of_a_broken_reader() {
     }
     let sequences = client.sequences(101).await;
     assert_eq!(sequences, (1..=101).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_is_closed_with_its_code() {
+    let server = Fixture::start().await;
+    server.publish("A", "1").await;
+    let long = "x".repeat(100_000);
+    let not_utf8 = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
+    let reserved = Frame::message(vec![], OpCode::Data(Data::Reserved(5)), true);
+    for (message, code) in [
+        (Message::text(long), 1009),
+        (Message::Frame(not_utf8), 1007),
+        (Message::binary(vec![1]), 1003),
+        (Message::Frame(reserved), 1002),
+    ] {
+        let mut client = server.client("?symbols=A").await;
+        client.subscribed().await;
+        client.price().await;
+        client.0.send(message).await.unwrap();
+        assert_eq!(client.error().await.code, ErrorCode::InvalidMessage, "{code}");
+        let close = client.receive().await.unwrap_err().expect("a close frame");
+        assert_eq!(u16::from(close.code), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_for_whom_prices_always_wait_is_heard() {
+    let config = WebSocketConfig { queue_frames: 1_000_000, ..WebSocketConfig::default() };
+    let server = Fixture::with(config, Arc::default()).await;
+    server.publish("A", "1").await;
+    let (mut requests, mut answers) = server.client("?symbols=A").await.0.split();
+    let reading = tokio::spawn(async move { while answers.next().await.is_some() {} });
+    let broker = Arc::clone(&server.broker);
+    let publishing = tokio::spawn(async move {
+        loop {
+            for _ in 0..1_000 {
+                broker.publish("A", "1");
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    requests.send(Message::text(r#"{"type":"unsubscribe","symbols":["A"]}"#)).await.unwrap();
+    server.until(|hub| hub.subscribers() == 0).await;
+    publishing.abort();
+    reading.abort();
 }

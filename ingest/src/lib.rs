@@ -31,7 +31,7 @@ use supervise::Supervised;
 
 pub use config::{AlphaVantageConfig, CoinbaseConfig, Config, ConfigError, FileConfig, SimConfig};
 
-/// How often the broker is asked whether it is there.
+/// How often it is checked that the broker is there and takes payloads.
 const BROKER_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ingest cannot run.
@@ -89,7 +89,7 @@ pub async fn run(
     tasks.spawn(async move {
         stop.run_until_cancelled(announce::announce(&nats, &symbols)).await;
     });
-    tasks.spawn(watch(context.clone(), broker_check));
+    tasks.spawn(watch(context.clone(), broker_check, statuses));
 
     let (served, archived, fetched) = tokio::join!(
         stop_on_error(&shutdown, async { Ok(context.serve(role).await?) }),
@@ -118,17 +118,19 @@ async fn stop_on_error(
     ended
 }
 
-/// Keeps the check true to whether the broker answers.
-async fn watch(context: Context, check: Check) {
+/// Keeps the check true to whether the broker answers and takes what the sources fetch.
+async fn watch(context: Context, check: Check, statuses: Arc<[Arc<Status>]>) {
     let watching = async {
         loop {
-            match context.broker.state(Stream::Raw).await {
-                Ok(_) => {
+            let answer = context.broker.state(Stream::Raw).await.map_err(|error| error.to_string());
+            let unpublished = statuses.iter().find_map(|status| status.unpublished());
+            match answer.and_then(|_| unpublished.map_or(Ok(()), Err)) {
+                Ok(()) => {
                     check.pass();
                     sleep(BROKER_CHECK_INTERVAL).await;
                 }
-                Err(error) => {
-                    check.fail(error.to_string());
+                Err(why) => {
+                    check.fail(why);
                     sleep(BROKER_CHECK_INTERVAL / 5).await;
                 }
             }

@@ -4,12 +4,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge};
 use nats::{Broker, BrokerError, Exclusivity, NewMessage, Publisher, Receipt, topology::Stream};
-use schemas::{RawTick, subject};
+use schemas::{RawTick, headers, subject};
 use service::Backoff;
 use tokio::{sync::mpsc::Receiver, time::sleep};
 use tracing::{error, warn};
 
-use crate::{metrics as names, status::Status};
+use crate::{metrics as names, source::ErrorKind, status::Status};
 
 /// How many payloads, and but for the last batch how many bytes of them, are in flight at most.
 /// They are kept until they are confirmed, to be sent again where the session dies.
@@ -30,27 +30,59 @@ pub(crate) async fn publish(
     intake: &mut Receiver<RawTick>,
 ) {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-    while let Err(fault) = session(broker, window, intake, &mut backoff).await {
+    let mut refused = false;
+    while let Err(fault) = session(broker, window, intake, refused, &mut backoff).await {
+        refused = matches!(fault, BrokerError::Refused(_));
         let (source, unconfirmed) = (&window.source, window.payloads.len());
-        if matches!(fault, BrokerError::Refused(_)) {
+        if refused {
+            names::fetch_errors(source, ErrorKind::Refused).increment(1);
             error!(%source, unconfirmed, error = %fault, "the broker refuses payloads; trying again");
         } else {
+            names::fetch_errors(source, ErrorKind::Broker).increment(1);
             warn!(%source, unconfirmed, error = %fault, "publishing was interrupted; trying again");
         }
-        window.status.failed(&fault);
+        window.status.publishing_failed(&fault);
         sleep(backoff.next_delay()).await;
     }
 }
 
-/// One publishing session: first what an earlier one left unconfirmed, in order (the stream drops
-/// what it has already, by message id), then what comes in.
+/// The id of the newest message of the source that the broker has.
+pub(crate) async fn newest_id(
+    broker: &Arc<dyn Broker>,
+    source: &schemas::Source,
+) -> Result<Option<String>, BrokerError> {
+    let newest = broker.last(Stream::Raw, &subject::all_raw_of(source)).await?;
+    Ok(newest.and_then(|message| message.header(headers::MESSAGE_ID).map(str::to_owned)))
+}
+
+/// One publishing session: first what an earlier one left unconfirmed, in order, then what comes
+/// in. What is stored of the earlier one is a prefix, and is not sent again: the stream would know
+/// it by its message id, but only for as long as its duplicate window. For what the server is only
+/// about to store, that is long enough.
+///
+/// After a refusal nothing counts as stored but what is confirmed, because a smaller payload may
+/// have found room behind the one that was refused; and nothing follows that one until it is taken.
 async fn session(
     broker: &Arc<dyn Broker>,
     window: &mut Window,
     intake: &mut Receiver<RawTick>,
+    refused: bool,
     backoff: &mut Backoff,
 ) -> Result<(), BrokerError> {
     let mut publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await?;
+    if refused {
+        if let Some(first) = window.payloads.front() {
+            publisher.send(message(first)).await?;
+            window.confirmed(publisher.confirmed().await?);
+        }
+    } else if !window.payloads.is_empty()
+        && let Some(stored) = newest_id(broker, &window.source).await?
+    {
+        window.stored(&stored);
+    }
+    if window.payloads.is_empty() {
+        window.status.publishing_works();
+    }
     for payload in &window.payloads {
         publisher.send(message(payload)).await?;
     }
@@ -60,8 +92,12 @@ async fn session(
         tokio::select! {
             biased;
             receipt = publisher.confirmed(), if !window.payloads.is_empty() => {
-                window.confirmed(receipt?);
-                backoff.reset();
+                let receipt = receipt?;
+                if !receipt.duplicate {
+                    backoff.reset();
+                }
+                window.confirmed(receipt);
+                window.status.publishing_works();
             }
             count = intake.recv_many(&mut fetched, BATCH), if open && !window.is_full() => {
                 open = count > 0;
@@ -149,6 +185,14 @@ impl Window {
         self.payloads.len() + BATCH > WINDOW || self.bytes >= WINDOW_BYTES
     }
 
+    /// Everything up to the payload of this id is stored, if it is one of ours.
+    fn stored(&mut self, id: &str) {
+        let newest = self.payloads.iter().position(|payload| payload.id == id);
+        for _ in 0..newest.map_or(0, |newest| newest + 1) {
+            self.confirmed(Receipt { duplicate: false });
+        }
+    }
+
     fn confirmed(&mut self, receipt: Receipt) {
         let Some(payload) = self.payloads.pop_front() else { return };
         self.bytes -= payload.body.len();
@@ -177,6 +221,8 @@ impl Drop for Window {
 
 #[cfg(test)]
 mod tests {
+    use schemas::http::SourceState;
+
     use super::*;
     use crate::testing::{FakeBroker, Fault, status, tick};
 
@@ -227,6 +273,61 @@ mod tests {
         let snapshot = window.status.snapshot();
         assert!(snapshot.last_error.is_some());
         assert!(snapshot.published <= 2_000, "duplicates do not count as published");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stored_is_not_sent_again_even_when_its_ids_are_forgotten() {
+        let broker = FakeBroker::forgetful([
+            Fault::Send { after: 700, stored: 650 },
+            Fault::Confirm { after: 100 },
+            Fault::Confirm { after: 0 },
+        ]);
+        let window = publish_all(&broker, 2_000).await;
+        assert_eq!(broker.ids(), ids(2_000));
+        assert_eq!(window.status.snapshot().published, 2_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_told_and_tried_again_without_haste_until_it_passes() {
+        let broker = FakeBroker::new([]);
+        broker.refuse(100..usize::MAX);
+        let (sender, mut intake) = tokio::sync::mpsc::channel(1_000);
+        for n in 0..300 {
+            sender.send(tick(n)).await.unwrap();
+        }
+        drop(sender);
+        let (shared, mut window) = (broker.shared(), window());
+        let status = Arc::clone(&window.status);
+        status.set(SourceState::Running);
+        let publishing = publish(&shared, &mut window, &mut intake);
+        tokio::pin!(publishing);
+        let hour = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(hour, &mut publishing).await.is_err(), "it still waits");
+        assert!((500..2_000).contains(&broker.sessions()), "{} in an hour", broker.sessions());
+        let told = status.snapshot();
+        assert_eq!((told.state, told.published), (SourceState::BackingOff, 100));
+        let why = "the broker refused: maximum bytes exceeded";
+        assert_eq!(told.last_error.as_deref(), Some(why));
+        assert_eq!(status.unpublished(), Some(format!("sim: {why}")));
+
+        broker.refuse(0..0);
+        publishing.await;
+        assert_eq!(broker.ids(), ids(300));
+        assert_eq!((status.snapshot().state, status.unpublished()), (SourceState::Running, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_payload_that_is_refused_is_not_lost_when_those_behind_it_are_stored() {
+        let broker = FakeBroker::new([]);
+        broker.refuse(100..101);
+        let room = async {
+            sleep(Duration::from_secs(30)).await;
+            broker.refuse(0..0);
+        };
+        tokio::join!(publish_all(&broker, 300), room);
+        let mut stored = broker.ids();
+        stored.sort_by_key(|id| id.rsplit(':').next().unwrap().parse::<usize>().unwrap());
+        assert_eq!(stored, ids(300));
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,8 +66,10 @@ pub(crate) enum ErrorKind {
     Malformed,
     /// A file cannot be read.
     File,
-    /// The broker cannot say where to go on.
+    /// The broker cannot say where to go on, or publishing to it was interrupted.
     Broker,
+    /// The broker refuses what was fetched, because a limit is reached.
+    Refused,
 }
 
 impl ErrorKind {
@@ -83,6 +85,7 @@ impl ErrorKind {
             Self::Malformed => "malformed",
             Self::File => "file",
             Self::Broker => "broker",
+            Self::Refused => "refused",
         }
     }
 }

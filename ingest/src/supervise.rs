@@ -9,7 +9,7 @@ use std::{
 };
 
 use nats::Broker;
-use schemas::{headers, http::SourceState, subject};
+use schemas::http::SourceState;
 use service::Context;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     outlet::{backoff, delay, outlet, report},
-    publish::{Window, publish},
+    publish::{Window, newest_id, publish},
     source::{ErrorKind, FetchError, Source},
     status::Status,
 };
@@ -111,8 +111,13 @@ impl Supervised {
         let source = self.source.name();
         let stored = tokio::select! {
             end = stop.asked() => return Ok(end),
-            stored = newest_id(broker, source) => stored?,
+            stored = newest_id(broker, source) => stored,
         };
+        let stored =
+            stored.map_err(|fault| FetchError::new(ErrorKind::Broker, fault.to_string()))?;
+        if let Some(newest) = &stored {
+            info!(%source, newest, "the broker has messages of this source");
+        }
         let resume = window.resume(stored);
         let (outlet, mut intake) = outlet(source, Arc::clone(&self.status));
         // Whichever way fetching ends, its outlet is dropped, and that ends publishing.
@@ -172,22 +177,6 @@ enum End {
     Shutdown,
     /// The lease is lost.
     Lost,
-}
-
-/// The id of the newest message of the source that the broker has.
-async fn newest_id(
-    broker: &Arc<dyn Broker>,
-    source: &schemas::Source,
-) -> Result<Option<String>, FetchError> {
-    let newest = broker
-        .last(nats::topology::Stream::Raw, &subject::all_raw_of(source))
-        .await
-        .map_err(|error| FetchError::new(ErrorKind::Broker, error.to_string()))?;
-    let id = newest.and_then(|message| message.header(headers::MESSAGE_ID).map(str::to_owned));
-    if let Some(id) = &id {
-        info!(%source, newest = id, "the broker has messages of this source");
-    }
-    Ok(id)
 }
 
 /// Keys of leases take no colon: it becomes `=3A`, as in the subject token of a symbol.

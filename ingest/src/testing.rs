@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -45,15 +46,26 @@ struct Inner {
     ids: HashSet<String>,
     faults: VecDeque<Fault>,
     most_in_flight: usize,
+    sessions: usize,
+    /// Its duplicate window is over at once.
+    forgetful: bool,
+    /// The numbers of the ticks that it refuses.
+    refused: Range<usize>,
 }
 
 impl Inner {
-    fn store(&mut self, message: NewMessage) -> Receipt {
-        let duplicate = !self.ids.insert(id(&message));
+    /// The receipt; `None` is a refusal.
+    fn store(&mut self, message: NewMessage) -> Option<Receipt> {
+        let duplicate = !self.ids.insert(id(&message)) && !self.forgetful;
         if !duplicate {
+            let number = id(&message).rsplit(':').next().unwrap().parse().unwrap();
+            if self.refused.contains(&number) {
+                self.ids.remove(&id(&message));
+                return None;
+            }
             self.stored.push(message);
         }
-        Receipt { duplicate }
+        Some(Receipt { duplicate })
     }
 }
 
@@ -69,6 +81,22 @@ impl FakeBroker {
     pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
         let faults = faults.into_iter().collect();
         Self(Arc::new(Mutex::new(Inner { faults, ..Inner::default() })))
+    }
+
+    /// One that knows no message again by its id.
+    pub(crate) fn forgetful(faults: impl IntoIterator<Item = Fault>) -> Self {
+        let broker = Self::new(faults);
+        broker.0.lock().unwrap().forgetful = true;
+        broker
+    }
+
+    /// From now on it refuses the ticks of these numbers.
+    pub(crate) fn refuse(&self, numbers: Range<usize>) {
+        self.0.lock().unwrap().refused = numbers;
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.0.lock().unwrap().sessions
     }
 
     pub(crate) fn shared(&self) -> Arc<dyn Broker> {
@@ -104,6 +132,7 @@ impl Broker for FakeBroker {
         exclusivity: Exclusivity,
     ) -> Result<Box<dyn Publisher>, BrokerError> {
         assert_eq!((streams, exclusivity), (&[Stream::Raw][..], Exclusivity::Shared));
+        self.0.lock().unwrap().sessions += 1;
         let fault = self.0.lock().unwrap().faults.pop_front();
         if fault == Some(Fault::Open) {
             return Err(away());
@@ -161,7 +190,7 @@ struct Session {
     fault: Option<Fault>,
     sent: usize,
     confirmed: usize,
-    receipts: VecDeque<Receipt>,
+    receipts: VecDeque<Option<Receipt>>,
 }
 
 #[async_trait]
@@ -195,7 +224,8 @@ impl Publisher for Session {
             std::future::pending::<()>().await;
         }
         self.confirmed += 1;
-        Ok(self.receipts.pop_front().unwrap())
+        let refused = || BrokerError::Refused("maximum bytes exceeded".into());
+        self.receipts.pop_front().unwrap().ok_or_else(refused)
     }
 
     fn in_flight(&self) -> usize {

@@ -1,6 +1,6 @@
 //! What is deployed fits together: nothing here needs a container engine.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -82,6 +82,83 @@ fn every_file_that_is_mounted_is_there() {
             let known = from.starts_with("./") && path.exists() || declared.contains_key(from);
             assert!(known, "{name}: {from}");
         }
+    }
+}
+
+/// What compose makes of a value: `$$` is `$`, and `${NAME:-default}` its default.
+fn interpolated(text: &str) -> String {
+    let mut parts = text.split("${");
+    let mut result = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (variable, rest) = part.split_once('}').unwrap();
+        result += variable.split_once(":-").unwrap_or_else(|| panic!("{text}: no default")).1;
+        result += rest;
+    }
+    result.replace("$$", "$")
+}
+
+/// The variables of a role, as compose and the image give them to it.
+fn variables(compose: &Value, role: &str) -> Vec<(String, String)> {
+    let given = compose["services"][role]["environment"].as_object().unwrap();
+    let mut variables: Vec<_> = given
+        .iter()
+        .map(|(name, value)| (name.clone(), interpolated(value.as_str().unwrap())))
+        .collect();
+    let dockerfile = read("Dockerfile");
+    let image = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV "));
+    variables.extend(image.map(|line| {
+        let (name, value) = line.split_once('=').unwrap();
+        (name.to_owned(), value.to_owned())
+    }));
+    variables
+}
+
+/// What `lizards config` says when `command` runs with these variables and no others.
+fn config(mut command: Command, variables: &[(String, String)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    command.current_dir(folder.path()).env_clear().envs(variables.iter().cloned());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+#[test]
+fn every_variable_of_a_role_is_a_key() {
+    let compose = yaml("compose.yaml");
+    for role in ["ingest", "process", "provide", "gateway"] {
+        let variables = variables(&compose, role);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lizards"));
+        command.arg("config");
+        let said = config(command, &variables);
+        for (name, value) in &variables {
+            let mut shown = said.lines().skip_while(|line| !line.ends_with(&format!("[{name}]")));
+            let line = shown.nth(1).unwrap_or_else(|| panic!("{role}: {name} sets nothing"));
+            let is_shown =
+                line.ends_with(&format!(" = \"{value}\"")) || line.ends_with("\"(hidden)\"");
+            assert!(is_shown, "{role}: {name}={value} became {line}");
+        }
+    }
+}
+
+/// The entry point is for the image, which is Linux.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_instance_registers_the_address_of_its_own_container() {
+    let compose = yaml("compose.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_lizards"), folder.path().join("lizards"))
+        .unwrap();
+    for role in ["ingest", "process", "provide", "gateway"] {
+        let entrypoint = compose["services"][role]["entrypoint"].as_array().unwrap();
+        let mut words = entrypoint.iter().map(|word| interpolated(word.as_str().unwrap()));
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("config");
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let said = config(command, &[("PATH".to_owned(), path)]);
+        let mut shown = said.lines().skip_while(|line| !line.contains("LIZARDS_SERVICE_ADVERTISE"));
+        let advertised = shown.nth(1).and_then(|line| line.split('"').nth(1)).unwrap_or_default();
+        assert!(advertised.parse::<std::net::IpAddr>().is_ok(), "{role}: {advertised:?}");
     }
 }
 

@@ -118,7 +118,7 @@ pub struct Subscribed {
 /// The body of a `closing`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Closing {
-    /// `shutdown` or `too_slow`.
+    /// `shutdown`, `too_slow` or `stream_break`.
     pub reason: CloseReason,
     /// When to come back, in milliseconds.
     pub retry_after_ms: u64,
@@ -135,14 +135,19 @@ pub enum CloseReason {
     Shutdown,
     /// The client read too slowly. WebSocket close code 4008.
     TooSlow,
+    /// Ticks went by unseen, or the stream was made anew and its sequences begin again. WebSocket
+    /// close code 1012.
+    StreamBreak,
 }
 
 impl CloseReason {
-    /// The WebSocket close code: 1001 is RFC 6455's "going away", 4000 and up are private use.
+    /// The WebSocket close code: 1001 is RFC 6455's "going away", 1012 is IANA's "service
+    /// restart", 4000 and up are private use.
     pub fn code(self) -> u16 {
         match self {
             Self::Shutdown => 1001,
             Self::TooSlow => 4008,
+            Self::StreamBreak => 1012,
         }
     }
 }

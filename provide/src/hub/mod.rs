@@ -21,6 +21,7 @@ use std::{
 
 use jiff::Timestamp;
 use schemas::Symbol;
+use tokio::sync::watch;
 
 use recent::Recent;
 use state::State;
@@ -58,15 +59,27 @@ pub(crate) enum Pulled {
 pub(crate) struct Hub(Mutex<State>);
 
 impl Hub {
-    /// The newest ticks of the stream are known: clients may come.
-    fn load(&self, newest: Vec<Arc<Frame>>, last_sequence: u64) {
+    /// The newest ticks of the stream are known: clients may come. Those who came before that
+    /// cannot go on without a hole: they are told to resume after `break_at`.
+    fn load(&self, newest: Vec<Arc<Frame>>, last_sequence: u64, break_at: u64) {
         let mut state = self.lock();
+        state.topics.retain(|_, topic| {
+            topic.newest = None;
+            !topic.subscribers.is_empty()
+        });
         for frame in newest {
             let topic = state.topics.entry(frame.symbol.clone()).or_default();
             topic.newest = Some(frame);
         }
         state.last_sequence = last_sequence;
         state.recent = Some(Recent::after(last_sequence));
+        state.broken.send_replace(Some(break_at));
+        state.broken = watch::Sender::default();
+    }
+
+    /// Changes when the stream breaks, to the sequence after which a client resumes.
+    pub(crate) fn broken(&self) -> watch::Receiver<Option<u64>> {
+        self.lock().broken.subscribe()
     }
 
     /// Can clients be served?

@@ -6,6 +6,7 @@ use std::{
 };
 
 use schemas::Symbol;
+use tokio::sync::watch;
 
 use super::{
     Frame, Interest, Outbox, Position,
@@ -22,6 +23,8 @@ pub(super) struct State {
     pub(super) last_sequence: u64,
     /// `None` before the newest ticks of the stream were loaded.
     pub(super) recent: Option<Recent>,
+    /// Says where the stream broke, to all who came before that.
+    pub(super) broken: watch::Sender<Option<u64>>,
 }
 
 /// One symbol. It exists as long as a tick was seen or somebody waits for the first.

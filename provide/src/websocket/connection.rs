@@ -9,8 +9,9 @@ use futures_util::{
 };
 use schemas::{CloseReason, Closing, ServerMessage};
 use service::Backoff;
-use tokio::time::{
-    Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout,
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, error::ProtocolError};
 use tracing::debug;
@@ -53,6 +54,8 @@ enum End {
     Gone,
     /// We close it, and say so.
     Planned(CloseReason),
+    /// The stream broke: nothing after this sequence was sent.
+    Broken(u64),
     /// It broke the protocol: this is the WebSocket close code.
     Refused(u16),
 }
@@ -78,10 +81,12 @@ impl Connection {
 
     /// Serves until the client goes, is too slow, or we stop.
     pub(super) async fn run(mut self, first: Option<Request>) {
+        // Before the first subscription, so that none outlives the stream it is of.
+        let broken = self.server.hub.broken();
         if let Some(request) = first {
             self.subscriptions.handle(request, &mut self.outgoing);
         }
-        match self.serve().await {
+        match self.serve(broken).await {
             End::Gone => debug!("a client has gone"),
             End::Refused(code) => {
                 debug!(code, "closing a connection that broke the protocol");
@@ -93,12 +98,15 @@ impl Connection {
                     metrics::slow_client();
                 }
                 // It is too late for more: a client that does not take this in time has gone.
-                let _ = timeout(FAREWELL, self.farewell(reason)).await;
+                let _ = timeout(FAREWELL, self.farewell(reason, u64::MAX)).await;
+            }
+            End::Broken(at) => {
+                let _ = timeout(FAREWELL, self.farewell(CloseReason::StreamBreak, at)).await;
             }
         }
     }
 
-    async fn serve(&mut self) -> End {
+    async fn serve(&mut self, mut broken: watch::Receiver<Option<u64>>) -> End {
         let shutdown = self.server.shutdown.clone();
         let outbox = Arc::clone(self.subscriptions.outbox());
         loop {
@@ -114,6 +122,9 @@ impl Connection {
             let pause = self.subscriptions.conflation().wait();
             tokio::select! {
                 () = shutdown.cancelled() => return End::Planned(CloseReason::Shutdown),
+                _ = broken.changed() => {
+                    return End::Broken(broken.borrow().unwrap_or_default());
+                }
                 () = outbox.woken() => {}
                 () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {}
                 written = self.outgoing.write(&mut self.sink), if !self.outgoing.is_idle() => {
@@ -177,8 +188,8 @@ impl Connection {
     }
 
     /// Sends what is on its way, then why we close and how to come back, then the close.
-    async fn farewell(mut self, reason: CloseReason) {
-        let resume_from = self.subscriptions.resume_from();
+    async fn farewell(mut self, reason: CloseReason, at_most: u64) {
+        let resume_from = self.subscriptions.resume_from().map(|it| it.min(at_most));
         // Nothing new may come between, and nobody should wait for us.
         drop(self.subscriptions);
         // Not all at once.

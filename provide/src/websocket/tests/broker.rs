@@ -29,12 +29,17 @@ struct Log {
 impl MemoryBroker {
     /// Stores a tick and returns its sequence.
     pub(super) fn publish(&self, symbol: &str, price: &str) -> u64 {
+        let sequence = self.store_unnoticed(symbol, price);
+        self.changed.send_modify(|changes| *changes += 1);
+        sequence
+    }
+
+    /// Stores a tick of which no reader hears before something else happens.
+    pub(super) fn store_unnoticed(&self, symbol: &str, price: &str) -> u64 {
         let mut log = self.log.lock().unwrap();
         log.last += 1;
         let sequence = log.last;
         log.messages.push(message(symbol, price, sequence));
-        drop(log);
-        self.changed.send_modify(|changes| *changes += 1);
         sequence
     }
 
@@ -42,6 +47,13 @@ impl MemoryBroker {
     pub(super) fn break_readers(&self) {
         self.log.lock().unwrap().generation += 1;
         self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// The stream is deleted and made anew, unnoticed by its readers.
+    pub(super) fn make_anew(&self) {
+        let mut log = self.log.lock().unwrap();
+        log.messages.clear();
+        log.last = 0;
     }
 
     /// Forgets what is older than a sequence.

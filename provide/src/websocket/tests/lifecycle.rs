@@ -82,6 +82,54 @@ async fn at_shutdown_clients_are_told_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_stream_made_anew_is_noticed_and_clients_are_told_to_begin_with_it() {
+    let server = Fixture::start().await;
+    for _ in 0..5 {
+        server.publish("A", "1").await;
+    }
+    // Shorter than it was: nothing comes, and the stream is asked why. Longer: the newest tick seen
+    // is not where it was.
+    for (count, is_heard) in [(2, false), (9, true)] {
+        let mut client = server.client("?symbols=A").await;
+        client.subscribed().await;
+        client.price().await;
+        server.broker.make_anew();
+        for _ in 0..count {
+            server.broker.publish("A", "2");
+        }
+        if is_heard {
+            server.broker.break_readers();
+        }
+        let (closing, code) = client.closed(&mut Vec::new()).await;
+        assert_eq!((closing.reason, code), (schemas::CloseReason::StreamBreak, 1012));
+        assert_eq!(closing.resume_from, Some(0));
+        let mut back = server.client("?symbols=A&from_seq=0").await;
+        back.subscribed().await;
+        assert_eq!(back.sequences(count).await, (1..=count as u64).collect::<Vec<_>>());
+        server.publish("A", "3").await;
+        assert_eq!(back.sequences(1).await, [count as u64 + 1]);
+    }
+}
+
+#[tokio::test]
+async fn ticks_dropped_before_they_were_seen_are_no_secret() {
+    let server = Fixture::start().await;
+    let seen = server.publish("A", "1").await;
+    let mut client = server.client("?symbols=A").await;
+    client.subscribed().await;
+    client.price().await;
+    for _ in 0..3 {
+        server.broker.store_unnoticed("A", "2");
+    }
+    server.broker.truncate(seen + 2);
+    server.broker.break_readers();
+    let mut prices = Vec::new();
+    let (closing, _) = client.closed(&mut prices).await;
+    assert_eq!(closing.reason, schemas::CloseReason::StreamBreak);
+    assert_eq!((closing.resume_from, prices), (Some(seen), vec![]));
+}
+
+#[tokio::test]
 async fn a_client_that_goes_leaves_nothing_behind() {
     let server = Fixture::start().await;
     server.publish("A", "1").await;

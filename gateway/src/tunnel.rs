@@ -8,11 +8,10 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade};
+use hyper_util::rt::TokioIo;
 use schemas::{CloseReason, Closing, ServerMessage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -77,26 +76,15 @@ impl Tunnels {
 }
 
 async fn carry(client: Upgraded, instance: Upgraded, is_json: bool, shutdown: &CancellationToken) {
-    let instance = TokioIo::new(instance);
-    let ended = match upgrade::downcast::<TokioIo<TcpStream>>(client) {
-        Ok(parts) => {
-            let client = parts.io.into_inner();
-            // Nagle's algorithm would hold ticks back. Where it cannot be turned off, they are
-            // late and still right.
-            let _ = client.set_nodelay(true);
-            relay(client, parts.read_buf, instance, is_json, shutdown).await
-        }
-        Err(client) => relay(TokioIo::new(client), Bytes::new(), instance, is_json, shutdown).await,
-    };
-    if let Err(error) = ended {
+    let ended = relay(TokioIo::new(client), TokioIo::new(instance), is_json, shutdown);
+    if let Err(error) = ended.await {
         debug!(%error, "a tunnel broke");
     }
 }
 
-/// Carries both directions until both have ended. `early` is what the client sent already.
+/// Carries both directions until both have ended.
 async fn relay(
     client: impl AsyncRead + AsyncWrite,
-    early: Bytes,
     instance: impl AsyncRead + AsyncWrite,
     is_json: bool,
     shutdown: &CancellationToken,
@@ -104,7 +92,6 @@ async fn relay(
     let (mut client_sends, mut client_gets) = tokio::io::split(client);
     let (mut instance_sends, mut instance_gets) = tokio::io::split(instance);
     let upward = async {
-        instance_gets.write_all(&early).await?;
         tokio::io::copy(&mut client_sends, &mut instance_gets).await?;
         instance_gets.shutdown().await
     };

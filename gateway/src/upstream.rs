@@ -31,8 +31,9 @@ use crate::{
 /// How long an instance may take to accept a connection, before another one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Shorter than servers usually keep an idle connection, so that it is us who close it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shorter than the 30 seconds that our services keep an idle connection, so that it is us who close
+/// it: a request that meets a closing connection is lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A request for an instance of a service.
 #[derive(Clone)]
@@ -131,7 +132,11 @@ impl Upstreams {
                     UpstreamFault::Broken(call.service)
                 }
             }
-            Err(_) => UpstreamFault::TimedOut(call.service),
+            Err(_) => {
+                // It may have stalled: one caller has waited for it, the next need not.
+                self.balancer.avoid(instance);
+                UpstreamFault::TimedOut(call.service)
+            }
         };
         metrics::upstream_failed(call.service);
         Err(fault)

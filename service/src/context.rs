@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use jiff::Timestamp;
 use nats::{Broker, BucketError, Nats};
 use schemars::JsonSchema;
@@ -16,7 +16,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{Health, Telemetry, health};
+use crate::{
+    Health, Telemetry, health,
+    serve::{HEAD_TIMEOUT, serve},
+};
 
 /// What all services of a process share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,29 +115,19 @@ impl Context {
 
         let router = router.merge(health::router(health, self.telemetry.clone()));
         let stop = CancellationToken::new();
-        let listener = listener.tap_io(|connection| {
-            // Ticks are small and must not wait for company. An error means the peer is gone.
-            let _ = connection.set_nodelay(true);
-        });
-        let server =
-            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(stop.clone().cancelled_owned())
-                .into_future();
+        let server = serve(listener, router, HEAD_TIMEOUT, stop.clone());
         tokio::pin!(server);
         tokio::select! {
-            ended = &mut server => return ended.map_err(listener_fault),
+            () = &mut server => return Ok(()),
             () = self.shutdown.cancelled() => {}
         }
         announcement.close().await;
         registration.close().await;
         stop.cancel();
-        match tokio::time::timeout(self.shutdown_deadline, server).await {
-            Ok(ended) => ended.map_err(listener_fault),
-            Err(_) => {
-                warn!(role = name, "requests were still open at the shutdown deadline");
-                Ok(())
-            }
+        if tokio::time::timeout(self.shutdown_deadline, server).await.is_err() {
+            warn!(role = name, "requests were still open at the shutdown deadline");
         }
+        Ok(())
     }
 
     fn instance_at(&self, service: &str, address: SocketAddr) -> Instance {

@@ -5,6 +5,7 @@ mod context;
 mod health;
 mod problem;
 mod retry;
+mod serve;
 mod telemetry;
 
 pub use context::{Context, Role, ServeError, ServiceConfig};

@@ -36,6 +36,9 @@ const PERSONAL: [HeaderName; 9] = [
     header::CACHE_CONTROL,
 ];
 
+/// The longest key: what asks for more than any of our clients does is not kept.
+const MAX_KEY_BYTES: usize = 4_096;
+
 /// Answers by path, query and accepted types. It holds at most `max_entries` answers of at most
 /// `max_body_bytes` each.
 pub(crate) struct Cache {
@@ -80,7 +83,8 @@ impl Cache {
             return None;
         }
         let accepted = call.headers.get(header::ACCEPT).map_or(Ok("*/*"), HeaderValue::to_str);
-        Some(format!("{} {}", accepted.ok()?, call.path))
+        let key = format!("{} {}", accepted.ok()?, call.path);
+        (key.len() <= MAX_KEY_BYTES).then_some(key)
     }
 
     /// The kept answer, or the one that `fetch` gets. However many ask at once, one fetches.

@@ -13,7 +13,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, delete, get},
+    routing::{delete, get, on},
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -78,7 +78,7 @@ impl Door {
             let handler = move |State(door): State<Arc<Self>>, request: Request| async move {
                 door.forward(route, request).await
             };
-            router = router.route(route.pattern, any(handler));
+            router = router.route(route.pattern, on(route.kind.methods(), handler));
         }
         router
             .fallback(unknown)
@@ -107,7 +107,7 @@ impl Door {
         {
             return self.tunnel(call, client).await.unwrap_or_else(IntoResponse::into_response);
         }
-        call.body = match read(&parts.headers, body, self.upstreams.timeout()).await {
+        call.body = match self.read(&parts.headers, body).await {
             Ok(body) => body,
             Err(problem) => return problem.into_response(),
         };
@@ -128,6 +128,23 @@ impl Door {
         let (mut response, _target) = self.upstreams.call(&call).await?;
         strip_hop_by_hop(response.headers_mut());
         Ok(response)
+    }
+
+    /// The whole body of a request.
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+        let too_large = || {
+            let detail = format!("the body must be whole and at most {MAX_REQUEST_BODY} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        };
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        if announced.and_then(|text| text.parse::<u64>().ok()) > Some(MAX_REQUEST_BODY as u64) {
+            return Err(too_large());
+        }
+        let read = body::to_bytes(body, MAX_REQUEST_BODY);
+        match tokio::time::timeout(self.upstreams.timeout(), read).await {
+            Ok(read) => read.map_err(|_| too_large()),
+            Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        }
     }
 
     async fn tunnel(&self, mut call: Call, client: OnUpgrade) -> Result<Response, UpstreamFault> {
@@ -186,19 +203,4 @@ fn path_and_query(uri: &Uri) -> PathAndQuery {
 fn wants_websocket(method: &Method, headers: &HeaderMap) -> bool {
     let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
     *method == Method::GET && upgrade.is_some_and(|name| name.eq_ignore_ascii_case("websocket"))
-}
-
-async fn read(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("the body must be whole and at most {MAX_REQUEST_BODY} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|text| text.parse::<u64>().ok()) > Some(MAX_REQUEST_BODY as u64) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(patience, body::to_bytes(body, MAX_REQUEST_BODY)).await {
-        Ok(read) => read.map_err(|_| too_large()),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-    }
 }

@@ -1,5 +1,7 @@
 //! The routing table, as data.
 
+use axum::routing::MethodFilter;
+
 use crate::balance::Balance;
 
 const INGEST: &str = "lizards-ingest";
@@ -16,15 +18,22 @@ pub(crate) struct Route {
 /// How requests of a route are carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Its `GET` answers may be kept for a moment and shared.
+    /// `GET`, and the answers may be kept for a moment and shared.
     Shared,
-    /// Each answer is for its caller alone, from the least loaded instance.
+    /// `POST`: each answer is for its caller alone, from the least loaded instance.
     Personal,
     /// A WebSocket: a tunnel to the least loaded instance.
     Tunnel,
 }
 
 impl Kind {
+    pub(crate) fn methods(self) -> MethodFilter {
+        match self {
+            Self::Shared | Self::Tunnel => MethodFilter::GET,
+            Self::Personal => MethodFilter::POST,
+        }
+    }
+
     pub(crate) fn balance(self) -> Balance {
         match self {
             Self::Shared => Balance::RoundRobin,
@@ -35,12 +44,12 @@ impl Kind {
 
 pub(crate) const ROUTES: [Route; 9] = [
     route("/sources", INGEST, Kind::Shared),
-    route("/sources/{*rest}", INGEST, Kind::Shared),
+    route("/sources/{name}", INGEST, Kind::Shared),
     route("/session", PROVIDE, Kind::Personal),
     route("/quotes", PROVIDE, Kind::Shared),
-    route("/quotes/{*rest}", PROVIDE, Kind::Shared),
-    route("/ticks/{*rest}", PROVIDE, Kind::Shared),
-    route("/candles/{*rest}", PROVIDE, Kind::Shared),
+    route("/quotes/{symbol}", PROVIDE, Kind::Shared),
+    route("/ticks/{symbol}", PROVIDE, Kind::Shared),
+    route("/candles/{symbol}", PROVIDE, Kind::Shared),
     route("/symbols", PROVIDE, Kind::Shared),
     route("/ws", PROVIDE, Kind::Tunnel),
 ];

@@ -4,10 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::StatusCode,
 };
-use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::http::{Instance, InstanceAddress, RegisterInstance, ServiceEntry, Services};
 use serde_json::{Map, Value};
@@ -34,8 +33,9 @@ pub(crate) async fn all(State(door): State<Arc<Door>>) -> Json<Services> {
 /// `GET /services/{service}`.
 pub(crate) async fn one(
     State(door): State<Arc<Door>>,
-    Path(service): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ServiceEntry>, Problem> {
+    let Path(service) = path.map_err(unreadable)?;
     entry(&door.registry.instances(&service))
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("no instance of {service:?} is registered")))
@@ -45,9 +45,12 @@ pub(crate) async fn one(
 /// the lease.
 pub(crate) async fn register(
     State(door): State<Arc<Door>>,
-    Path(service): Path<String>,
-    body: Bytes,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
 ) -> Result<Json<Instance>, Problem> {
+    let Path(service) = path.map_err(unreadable)?;
+    let (parts, body) = request.into_parts();
+    let body = door.read(&parts.headers, body).await?;
     let posted = parse(&service, &body).map_err(Problem::bad_request)?;
     let known = door.registry.instances(&service);
     let before = known.iter().find(|instance| instance.instance == posted.name);
@@ -71,8 +74,9 @@ pub(crate) async fn register(
 /// `DELETE /services/{service}/{instance}`.
 pub(crate) async fn remove(
     State(door): State<Arc<Door>>,
-    Path((service, instance)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
+    let Path((service, instance)) = path.map_err(unreadable)?;
     let unknown = || Problem::not_found(format!("{service:?} has no instance {instance:?}"));
     if token("service", &service).is_err() || token("name", &instance).is_err() {
         return Err(unknown());
@@ -105,6 +109,10 @@ fn entry(instances: &[Instance]) -> Option<ServiceEntry> {
         registered_at: instances.iter().map(|instance| instance.registered_at).min()?,
         instances: instances.iter().map(address).collect(),
     })
+}
+
+fn unreadable(rejection: PathRejection) -> Problem {
+    Problem::bad_request(rejection.body_text())
 }
 
 fn unavailable(error: nats::BucketError) -> Problem {

@@ -31,11 +31,15 @@ async fn each_path_goes_to_its_service() {
         "/ticks/IBM?limit=1",
         "/candles/IBM?interval=1m",
         "/symbols?query=I",
-        "/session",
     ];
     for path in provided {
         assert_eq!(gateway.text(path).await, "provide", "{path}");
     }
+    let session = gateway.client.post(gateway.url("/session")).send().await.unwrap();
+    assert_eq!(session.text().await.unwrap(), "provide");
+    assert_eq!(problem(gateway.get("/session")).await.0, 405);
+    assert_eq!(problem(gateway.client.post(gateway.url("/symbols"))).await.0, 405);
+    assert_eq!(problem(gateway.get("/quotes/EUR/USD")).await.0, 404);
     assert_eq!(problem(gateway.get("/quote")).await.0, 404);
     assert_eq!(problem(gateway.get("/metrics/x")).await.0, 404);
     assert_eq!(problem(gateway.client.delete(gateway.url("/services"))).await.0, 405);
@@ -129,6 +133,32 @@ async fn no_answer_in_time_is_504() {
     gateway.knows(PROVIDE, "slow", serve(never).await, 0);
     assert_eq!(problem(gateway.get("/symbols")).await.0, 504);
     assert_eq!(problem(gateway.client.post(gateway.url("/session"))).await.0, 504);
+}
+
+#[tokio::test]
+async fn an_instance_that_stalls_is_passed_over() {
+    let mut config = Config { upstream_timeout_ms: 300, ..Config::default() };
+    config.cache.ttl_ms = 0;
+    let gateway = Gateway::start(config).await;
+    let never = Router::new().fallback(std::future::pending::<()>);
+    gateway.knows(PROVIDE, "slow", serve(never).await, 0);
+    gateway.knows(PROVIDE, "quick", named("quick").await, 0);
+    let mut late = 0;
+    for _ in 0..6 {
+        late += usize::from(gateway.get("/symbols").send().await.unwrap().status() == 504);
+    }
+    assert_eq!(late, 1);
+}
+
+#[tokio::test]
+async fn an_instance_may_have_a_host_name() {
+    let gateway = Gateway::uncached().await;
+    let port = named("by name").await.port();
+    gateway.knows(PROVIDE, "p", SocketAddr::from(([127, 0, 0, 1], port)), 0);
+    gateway.registry.0.lock().unwrap()[0].ip_address = "localhost".into();
+    assert_eq!(gateway.text("/symbols").await, "by name");
+    gateway.registry.0.lock().unwrap()[0].ip_address = "no such host".into();
+    assert_eq!(problem(gateway.get("/symbols")).await.0, 502);
 }
 
 #[tokio::test]

@@ -83,6 +83,9 @@ async fn a_bad_registration_is_refused_by_the_name_of_its_field() {
     }
     assert_eq!(problem(post("reports", &json!([]))).await.0, 400);
     assert!(problem(post("a.b", &right)).await.1.starts_with("service: "));
+    assert_eq!(problem(post("%FF", &right)).await.0, 400);
+    let large = gateway.client.post(gateway.url("/services/reports")).body(vec![b' '; 3_000_000]);
+    assert_eq!(problem(large).await.0, 413);
     assert!(gateway.registry.all().is_empty());
 }
 

@@ -22,7 +22,7 @@ use service::{Context, Health, Role, ServeError};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tracing::warn;
 
-use hub::Hub;
+use hub::{Hub, Readers};
 use store::StoreError;
 use websocket::{Connections, Server};
 
@@ -62,7 +62,7 @@ pub async fn run(
         (Health::default(), Arc::new(Hub::default()), Connections::default());
     let server = Server {
         hub: Arc::clone(&hub),
-        broker: Arc::clone(&context.broker),
+        readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
         config: config.websocket.clone(),
         connections: connections.clone(),
         shutdown: context.shutdown.clone(),

@@ -9,6 +9,7 @@ mod feed;
 pub(crate) mod frame;
 mod holds;
 mod outbox;
+mod readers;
 mod recent;
 mod replay;
 mod selector;
@@ -31,6 +32,7 @@ pub(crate) use feed::follow as follow_ticks;
 pub(crate) use frame::Frame;
 pub(crate) use holds::ReplayId;
 pub(crate) use outbox::Outbox;
+pub(crate) use readers::Readers;
 pub(crate) use replay::{Notice, Progress, Replay};
 pub(crate) use selector::{Interest, Selector};
 

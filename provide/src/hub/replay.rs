@@ -17,7 +17,10 @@ use service::Backoff;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Frame, Hub, Interest, Outbox, Position, Pulled, ReplayId, frame::Encoder};
+use super::{
+    Frame, Hub, Interest, Outbox, Position, Pulled, Readers, ReplayId, frame::Encoder,
+    readers::Seated,
+};
 
 /// How many sequences before the start are read to find the first `prev` of each symbol.
 const LOOKBACK: u64 = 10_000;
@@ -55,9 +58,11 @@ pub(crate) enum Progress {
 pub(crate) struct Replay {
     id: ReplayId,
     hub: Arc<Hub>,
-    broker: Arc<dyn Broker>,
+    readers: Arc<Readers>,
     position: Position,
     encoder: Encoder,
+    /// Everything up to here was read, before the start too.
+    read_through: u64,
     source: Source,
     /// The stream was asked for its bounds.
     is_checked: bool,
@@ -72,11 +77,11 @@ enum Source {
     /// Kept between calls, so that a connection busy with other things does not begin it again and
     /// again.
     Opening(BoxFuture<'static, Result<Opened, BrokerError>>),
-    Open(Box<dyn Reader>),
+    Open(Seated),
 }
 
 struct Opened {
-    reader: Box<dyn Reader>,
+    reader: Seated,
     notice: Option<Notice>,
 }
 
@@ -85,15 +90,16 @@ impl Replay {
     pub(crate) fn new(
         id: ReplayId,
         hub: Arc<Hub>,
-        broker: Arc<dyn Broker>,
+        readers: Arc<Readers>,
         position: Position,
     ) -> Self {
         Self {
             id,
             hub,
-            broker,
+            readers,
             position,
             encoder: Encoder::default(),
+            read_through: 0,
             source: Source::Closed,
             is_checked: false,
             read_to: 0,
@@ -132,9 +138,14 @@ impl Replay {
                     Ok(Opened { reader, notice }) => {
                         self.is_checked = true;
                         self.source = Source::Open(reader);
-                        if let Some(Notice::Ahead { last }) = notice {
-                            self.position = Position::After(last);
-                            self.source = Source::Closed;
+                        match notice {
+                            Some(Notice::Ahead { last }) => {
+                                self.position = Position::After(last);
+                                self.source = Source::Closed;
+                            }
+                            // What is missing may hold the tick before the next.
+                            Some(Notice::Truncated { .. }) => self.encoder = Encoder::default(),
+                            None => {}
                         }
                         if let Some(notice) = notice {
                             return Progress::Notice(notice);
@@ -142,12 +153,16 @@ impl Replay {
                     }
                     Err(fault) => self.reopen(outbox, &fault),
                 },
-                Source::Open(reader) => {
-                    let (messages, fault) = read(&mut **reader).await;
+                Source::Open(seated) => {
+                    let (messages, fault) = read(&mut *seated.reader).await;
+                    let is_over = seated.is_over();
                     let frames = self.encode(&messages, outbox);
                     match fault {
                         Some(fault) => self.reopen(outbox, &fault),
                         None => self.backoff.reset(),
+                    }
+                    if is_over {
+                        self.rest();
                     }
                     if !frames.is_empty() {
                         return Progress::Ticks(frames);
@@ -157,17 +172,24 @@ impl Replay {
         }
     }
 
+    /// Leaves its place at the stream to others; the next step queues for one.
+    pub(crate) fn rest(&mut self) {
+        self.source = Source::Closed;
+    }
+
     fn went_to(&mut self, frames: &[Arc<Frame>], through: u64) {
         for frame in frames {
             self.encoder.seen(&frame.symbol, frame.sequence);
         }
         self.position = Position::After(through);
+        self.read_through = through;
     }
 
     /// The ticks among the messages that are for this replay to deliver.
     fn encode(&mut self, messages: &[Message], outbox: &Outbox) -> Vec<Arc<Frame>> {
         let mut frames = Vec::new();
         for message in messages {
+            self.read_through = message.sequence;
             let Ok(frame) = self.encoder.encode(message).inspect_err(|fault| {
                 let sequence = message.sequence;
                 warn!(sequence, subject = message.subject, %fault, "not a tick; passed over");
@@ -193,21 +215,24 @@ impl Replay {
 
     fn open(&self, outbox: &Outbox, delay: Option<Duration>) -> Source {
         let subjects = outbox.with_holds(|holds| holds.interest(self.id).map(subjects));
-        let (broker, position, is_checked) =
-            (Arc::clone(&self.broker), self.position, self.is_checked);
+        let (readers, position, read_through, is_checked) =
+            (Arc::clone(&self.readers), self.position, self.read_through, self.is_checked);
         let opening = async move {
             if let Some(delay) = delay {
                 sleep(delay).await;
             }
-            let notice = if is_checked { None } else { check(&*broker, position).await? };
+            let place = readers.place().await?;
+            let notice = check(place.broker(), position).await?;
+            // That it was ahead is said once.
+            let notice = notice.filter(|it| !is_checked || matches!(it, Notice::Truncated { .. }));
             let start = match position {
-                Position::After(sequence) if is_checked => Start::Sequence(sequence + 1),
+                Position::After(_) if read_through > 0 => Start::Sequence(read_through + 1),
                 Position::After(sequence) => {
                     Start::Sequence(sequence.saturating_sub(LOOKBACK).saturating_add(1))
                 }
                 Position::At(time) => Start::Time(time),
             };
-            let reader = broker.reader(Stream::Ticks, &subjects.unwrap_or_default(), start).await?;
+            let reader = place.read(&subjects.unwrap_or_default(), start).await?;
             Ok(Opened { reader, notice })
         };
         Source::Opening(opening.boxed())

@@ -66,8 +66,11 @@ impl Connection {
         let period = server.config.heartbeat();
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let subscriptions =
-            Subscriptions::new(Arc::clone(&server.hub), Arc::clone(&server.broker), &server.config);
+        let subscriptions = Subscriptions::new(
+            Arc::clone(&server.hub),
+            Arc::clone(&server.readers),
+            &server.config,
+        );
         Self {
             server,
             sink,
@@ -147,6 +150,9 @@ impl Connection {
                         return End::Gone;
                     }
                     self.unanswered += 1;
+                    if !has_room {
+                        self.subscriptions.rest();
+                    }
                     self.outgoing.beat(self.server.hub.last_sequence());
                 }
             }

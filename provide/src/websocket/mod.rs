@@ -20,11 +20,13 @@ use axum::{
     response::Response,
     routing::any,
 };
-use nats::Broker;
 use service::Problem;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::WebSocketConfig, hub::Hub};
+use crate::{
+    config::WebSocketConfig,
+    hub::{Hub, Readers},
+};
 use connection::Connection;
 use request::Query;
 
@@ -38,7 +40,7 @@ const WRITE_BUFFER: usize = 32 * 1024;
 /// What all connections share.
 pub(crate) struct Server {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) config: WebSocketConfig,
     pub(crate) connections: Connections,
     pub(crate) shutdown: CancellationToken,

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use nats::Broker;
 use schemas::{
     ClientError, ClientMessage, ErrorCode, ServerMessage, Subscribe, Subscribed, Unsubscribe,
 };
@@ -25,7 +24,10 @@ use super::{
 };
 use crate::{
     config::WebSocketConfig,
-    hub::{Frame, Hub, Interest, Notice, Outbox, Position, Progress, Replay, ReplayId, Selector},
+    hub::{
+        Frame, Hub, Interest, Notice, Outbox, Position, Progress, Readers, Replay, ReplayId,
+        Selector,
+    },
     metrics,
 };
 
@@ -38,7 +40,7 @@ const MAX_CONFLATE_MS: u64 = 60_000;
 /// The subscriptions of one connection. They end when this is dropped.
 pub(super) struct Subscriptions {
     hub: Arc<Hub>,
-    broker: Arc<dyn Broker>,
+    readers: Arc<Readers>,
     max_symbols: usize,
     outbox: Arc<Outbox>,
     interest: Interest,
@@ -49,10 +51,10 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) fn new(hub: Arc<Hub>, broker: Arc<dyn Broker>, config: &WebSocketConfig) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, readers: Arc<Readers>, config: &WebSocketConfig) -> Self {
         Self {
             hub,
-            broker,
+            readers,
             max_symbols: config.max_symbols,
             outbox: Outbox::new(config.queue_frames),
             interest: Interest::default(),
@@ -198,7 +200,7 @@ impl Subscriptions {
         let interest: Interest = selectors.iter().cloned().collect();
         out.retain_prices(|frame| !interest.matches(&frame.symbol));
         self.outbox.hold(id, interest);
-        let replay = Replay::new(id, Arc::clone(&self.hub), Arc::clone(&self.broker), position);
+        let replay = Replay::new(id, Arc::clone(&self.hub), Arc::clone(&self.readers), position);
         self.replays.push_back((id, replay));
         self.drop_empty_replays();
     }
@@ -222,6 +224,13 @@ impl Subscriptions {
         match self.replays.front_mut() {
             Some((_, replay)) => replay.next(&self.outbox).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// The client does not take what it was brought: its replay leaves its place to others.
+    pub(super) fn rest(&mut self) {
+        if let Some((_, replay)) = self.replays.front_mut() {
+            replay.rest();
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct MemoryBroker {
     log: Mutex<Log>,
     /// How often something changed.
     changed: watch::Sender<u64>,
+    /// How many readers are open, and how many were at most.
+    pub(super) readers: Mutex<(usize, usize)>,
 }
 
 #[derive(Default)]
@@ -109,6 +111,8 @@ impl Broker for Shared {
                 .find(|message| message.stored_at >= time)
                 .map_or(log.last + 1, |message| message.sequence),
         };
+        let mut readers = self.0.readers.lock().unwrap();
+        *readers = (readers.0 + 1, readers.1.max(readers.0 + 1));
         Ok(Box::new(MemoryReader {
             broker: Arc::clone(&self.0),
             subjects: subjects.to_vec(),
@@ -146,6 +150,12 @@ struct MemoryReader {
     next: u64,
     generation: u64,
     changed: watch::Receiver<u64>,
+}
+
+impl Drop for MemoryReader {
+    fn drop(&mut self) {
+        self.broker.readers.lock().unwrap().0 -= 1;
+    }
 }
 
 impl MemoryReader {

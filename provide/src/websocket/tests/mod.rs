@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Connections, Server, router};
 use crate::{
     config::WebSocketConfig,
-    hub::{self, Hub},
+    hub::{self, Hub, Readers},
 };
 use broker::{MemoryBroker, Shared};
 
@@ -52,7 +52,7 @@ impl Fixture {
         let address = listener.local_addr().unwrap().to_string();
         let app = router(Server {
             hub: Arc::clone(&hub),
-            broker: Arc::new(Shared(Arc::clone(&broker))),
+            readers: Arc::new(Readers::new(Arc::new(Shared(Arc::clone(&broker))))),
             config,
             connections: connections.clone(),
             shutdown: shutdown.clone(),

@@ -236,3 +236,30 @@ async fn no_hole_and_no_double_under_fire() {
         client.await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_come_back_at_once_share_few_readers_and_all_get_everything() {
+    let broker = Arc::<MemoryBroker>::default();
+    for _ in 0..600 {
+        broker.publish("A", "1");
+    }
+    let server = Fixture::with(WebSocketConfig::default(), broker).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..150 {
+        let mut client = server.client("?symbols=A&from_seq=100").await;
+        clients.spawn(async move {
+            client.subscribed().await;
+            let mut prices = Vec::new();
+            for _ in 0..500 {
+                prices.push(client.price().await);
+            }
+            assert_eq!((prices[0].seq, prices[0].prev, prices[499].seq), (101, 100, 600));
+            assert_chained(&prices);
+        });
+    }
+    clients.join_all().await;
+    // One more is the hub's own.
+    let (open, most) = *server.broker.readers.lock().unwrap();
+    assert_eq!(open, 1);
+    assert!((2..=33).contains(&most), "{most}");
+}

@@ -8,7 +8,9 @@ use service::Telemetry;
 
 use crate::{
     config::{Config, Loaded, Overrides, ProcessEnvironment},
-    doctor, replay, roles,
+    doctor,
+    print::print,
+    replay, roles,
     roles::RoleName,
     up, watch,
 };
@@ -96,7 +98,7 @@ impl Cli {
                 roles::run_one(RoleName::Gateway, config, telemetry)
             }),
             Command::Config => {
-                print!("{loaded}");
+                print(&loaded)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Doctor => runtime()?.block_on(doctor::run(&loaded.config)),

@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod doctor;
+mod print;
 mod replay;
 mod roles;
 mod signals;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
                     line = format!("{line}: {cause}");
                 }
             }
-            eprintln!("lizards: {line}");
+            print::complain(format_args!("lizards: {line}"));
             ExitCode::FAILURE
         }
     }

@@ -102,7 +102,7 @@ pub(crate) async fn run_one(role: RoleName, config: Config, telemetry: Telemetry
     role.check(&config)?;
     make_folder(&config)?;
     let listener = role.bind(&config).await?;
-    let context = connect(&config, telemetry, shutdown).await?;
+    let Some(context) = connect(&config, telemetry, shutdown).await? else { return Ok(()) };
     let nats = context.nats.clone();
     let ended = role.run(config, context, listener).await;
     // The last acknowledgements may still be with the client.
@@ -111,16 +111,21 @@ pub(crate) async fn run_one(role: RoleName, config: Config, telemetry: Telemetry
     ended
 }
 
-/// Connects to NATS and the broker, and makes the streams what the configuration says.
+/// Connects to NATS and the broker, and makes the streams what the configuration says. Nothing
+/// where the process was asked to stop meanwhile.
 pub(crate) async fn connect(
     config: &Config,
     telemetry: Telemetry,
     shutdown: CancellationToken,
-) -> Result<Context> {
-    let nats = connect_nats(config, &shutdown).await?;
-    let broker = broker(config, &nats).await?;
-    broker.declare().await?;
-    Ok(Context {
+) -> Result<Option<Context>> {
+    let connecting = async {
+        let nats = connect_nats(config).await?;
+        let broker = broker(config, &nats).await?;
+        broker.declare().await?;
+        anyhow::Ok((nats, broker))
+    };
+    let connected = shutdown.run_until_cancelled(connecting).await.transpose()?;
+    Ok(connected.map(|(nats, broker)| Context {
         nats,
         broker,
         instance: instance_name(&config.service.instance).into(),
@@ -128,12 +133,12 @@ pub(crate) async fn connect(
         shutdown,
         shutdown_deadline: Duration::from_millis(config.service.shutdown_deadline_ms),
         telemetry,
-    })
+    }))
 }
 
 /// Connects to NATS; a server that does not answer yet is given some seconds, because roles and
 /// servers are often started together.
-async fn connect_nats(config: &Config, shutdown: &CancellationToken) -> Result<Nats> {
+async fn connect_nats(config: &Config) -> Result<Nats> {
     const ATTEMPTS: u32 = 10;
     let mut attempt = 1;
     loop {
@@ -144,10 +149,7 @@ async fn connect_nats(config: &Config, shutdown: &CancellationToken) -> Result<N
             result => return Ok(result?),
         }
         attempt += 1;
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            () = shutdown.cancelled() => return Err(anyhow!("stopped before NATS answered")),
-        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

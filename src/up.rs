@@ -11,6 +11,7 @@ use tracing::error;
 
 use crate::{
     config::Config,
+    print::print,
     roles::{self, RoleName},
     signals,
 };
@@ -30,7 +31,11 @@ pub(crate) async fn run(mut config: Config, telemetry: Telemetry) -> Result<()> 
     }
     let mut server = None;
     if config.nats.url.is_empty() {
-        let started = Server::start(&config.nats, &config.data_dir.join("nats")).await?;
+        let folder = config.data_dir.join("nats");
+        let starting = Server::start(&config.nats, &folder);
+        let Some(started) = shutdown.run_until_cancelled(starting).await.transpose()? else {
+            return Ok(());
+        };
         started.url().clone_into(&mut config.nats.url);
         server = Some(started);
     }
@@ -48,7 +53,9 @@ async fn run_roles(
     listeners: Vec<(RoleName, tokio::net::TcpListener)>,
     server: &mut Option<Server>,
 ) -> Result<()> {
-    let context = roles::connect(config, telemetry, shutdown.clone()).await?;
+    let Some(context) = roles::connect(config, telemetry, shutdown.clone()).await? else {
+        return Ok(());
+    };
     let mut addresses = Vec::new();
     let mut running = JoinSet::new();
     for (role, listener) in listeners {
@@ -56,7 +63,8 @@ async fn run_roles(
         let (config, context) = (config.clone(), context.clone());
         running.spawn(async move { (role, role.run(config, context, listener).await) });
     }
-    print_addresses(config, &addresses, server.as_ref());
+    // The pipeline runs on where nobody reads this.
+    let _ = print(addresses_text(config, &addresses, server.as_ref()));
 
     let mut ended = Ok(());
     loop {
@@ -87,26 +95,31 @@ async fn ended_early(server: &mut Option<Server>) -> nats::server::ServerError {
 }
 
 /// What a person wants to know first. On standard output; the log goes to standard error.
-fn print_addresses(config: &Config, addresses: &[(RoleName, SocketAddr)], server: Option<&Server>) {
-    println!("Lizards is up.");
+fn addresses_text(
+    config: &Config,
+    addresses: &[(RoleName, SocketAddr)],
+    server: Option<&Server>,
+) -> String {
+    let mut lines = vec!["Lizards is up.".to_owned()];
     for (role, address) in addresses {
         let address = roles::reachable(*address);
         match role {
             RoleName::Gateway => {
-                println!("  page       http://{address}/");
-                println!("  WebSocket  ws://{address}/ws");
+                lines.push(format!("  page       http://{address}/"));
+                lines.push(format!("  WebSocket  ws://{address}/ws"));
             }
-            _ => println!("  {:<9}  http://{address}", role.as_str()),
+            _ => lines.push(format!("  {:<9}  http://{address}", role.as_str())),
         }
     }
-    println!("  NATS       {}", config.nats.url);
+    lines.push(format!("  NATS       {}", config.nats.addresses_shown()));
     if let Some(server) = server {
-        println!("  monitoring {}", server.monitor_url());
+        lines.push(format!("  monitoring {}", server.monitor_url()));
     }
-    println!("  data       {}", config.data_dir.display());
-    println!("  sources    {}", config.ingest.sources.join(", "));
+    lines.push(format!("  data       {}", config.data_dir.display()));
+    lines.push(format!("  sources    {}", config.ingest.sources.join(", ")));
     if config.ingest.sources.iter().any(|source| source == "sim") {
-        println!("The prices of the source sim are simulated.");
+        lines.push("The prices of the source sim are simulated.".to_owned());
     }
-    println!("Ctrl-C drains and stops.");
+    lines.push("Ctrl-C drains and stops.\n".to_owned());
+    lines.join("\n")
 }

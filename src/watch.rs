@@ -5,7 +5,11 @@ use futures_util::{SinkExt, StreamExt};
 use schemas::{ClientMessage, ServerMessage, Subscribe};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-use crate::{config::Config, roles};
+use crate::{
+    config::Config,
+    print::{complain, print},
+    roles,
+};
 
 /// Prints updates until the server closes or the person does.
 pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
@@ -23,10 +27,13 @@ pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
             ServerMessage::PriceUpdate { data } => {
                 for (symbol, update) in data {
                     let price = update.price.get();
-                    println!("{}  {symbol:<12} {price:>14}  {}", update.timestamp, update.source);
+                    let (time, source) = (update.timestamp, update.source);
+                    if !print(format_args!("{time}  {symbol:<12} {price:>14}  {source}\n"))? {
+                        return Ok(());
+                    }
                 }
             }
-            ServerMessage::Error(error) => eprintln!("{}", error.message),
+            ServerMessage::Error(error) => complain(error.message),
             ServerMessage::Closing(closing) => {
                 bail!("the server closes: come back in {} ms", closing.retry_after_ms)
             }

@@ -30,6 +30,8 @@ pub struct Change {
     pub value: Option<Bytes>,
     /// The revision of the change, growing within the bucket.
     pub revision: u64,
+    /// Whether its time ran out, rather than that somebody deleted it.
+    pub expired: bool,
 }
 
 impl Nats {
@@ -121,6 +123,8 @@ impl Bucket {
                 key: entry.key,
                 value: (entry.operation == kv::Operation::Put).then_some(entry.value),
                 revision: entry.revision,
+                // The marker of a maximal age; a deletion says that it is one.
+                expired: entry.operation == kv::Operation::Purge,
             }),
             Err(fault) => Err(BucketError {
                 bucket: bucket.clone(),
@@ -132,5 +136,13 @@ impl Bucket {
 
     fn fault(&self, action: &'static str, fault: impl ToString) -> BucketError {
         BucketError { bucket: self.0.name.clone(), action, fault: fault.to_string() }
+    }
+}
+
+#[cfg(test)]
+impl BucketError {
+    /// Some error.
+    pub(crate) fn test() -> Self {
+        Self { bucket: "b".into(), action: "written", fault: "it does not answer".into() }
     }
 }

@@ -121,7 +121,7 @@ impl Nats {
             .await
             .map_err(|fault| config.fault(&fault))?;
         let info = client.server_info();
-        let url = config.addresses().join(",");
+        let url = config.addresses_shown();
         if !is_new_enough(&info.version) {
             return Err(ConnectError::TooOld { url, version: info.version });
         }
@@ -137,12 +137,20 @@ impl Nats {
         self.client.server_info().version
     }
 
-    /// Waits until everything that was sent is with the server.
+    /// How often it has connected; a change is an interruption.
+    pub(crate) fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything that was sent is with the server, as long as a request may take: a
+    /// client that is reconnecting would wait for ever.
     pub async fn flush(&self) -> Result<(), ConnectError> {
-        self.client.flush().await.map_err(|fault| ConnectError::Unreachable {
-            url: self.config.addresses().join(","),
-            fault: fault.to_string(),
-        })
+        let fault = match tokio::time::timeout(REQUEST_TIMEOUT, self.client.flush()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(fault)) => fault.to_string(),
+            Err(_) => "it took too long".to_owned(),
+        };
+        Err(ConnectError::Unreachable { url: self.config.addresses_shown(), fault })
     }
 
     /// Opens a connection that never reconnects: when it breaks, it is dead, and the token is
@@ -189,6 +197,16 @@ impl NatsConfig {
         url.split(',').map(|address| address.trim().to_owned()).collect()
     }
 
+    /// The servers as people may see them: without what stands before an `@`.
+    pub fn addresses_shown(&self) -> String {
+        let shown = self.addresses().into_iter().map(|address| {
+            let (scheme, rest) = address.split_once("://").unwrap_or(("nats", &address));
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}://{host}")
+        });
+        shown.collect::<Vec<_>>().join(",")
+    }
+
     fn auth(&self) -> Auth {
         let given = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         let mut auth = Auth::new();
@@ -209,7 +227,7 @@ impl NatsConfig {
     }
 
     fn fault(&self, fault: &async_nats::ConnectError) -> ConnectError {
-        let url = self.addresses().join(",");
+        let url = self.addresses_shown();
         match fault.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 ConnectError::Unauthorized { url }
@@ -246,5 +264,12 @@ mod tests {
         let config = NatsConfig { url: "nats://a:1, nats://b:2".into(), ..NatsConfig::default() };
         assert_eq!(config.addresses(), ["nats://a:1", "nats://b:2"]);
         assert_eq!(NatsConfig::default().addresses(), ["nats://127.0.0.1:4222"]);
+    }
+
+    #[test]
+    fn credentials_in_an_address_are_not_shown() {
+        let url = "nats://me:hush@a:1,tls://b:2".into();
+        let config = NatsConfig { url, ..NatsConfig::default() };
+        assert_eq!(config.addresses_shown(), "nats://a:1,tls://b:2");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use schemas::subject;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
@@ -50,11 +50,12 @@ impl Nats {
         info!(lease = key, "lease acquired");
         let lost = CancellationToken::new();
         let stop = CancellationToken::new();
+        let renewing = bucket.clone();
+        let renewed = key.to_owned();
         let renewal = tokio::spawn(renew(
-            bucket.clone(),
             key.to_owned(),
-            value,
             Held { revision, since, time_to_live },
+            async move |revision| renewing.update(&renewed, value.clone(), revision).await,
             lost.clone(),
             stop.clone(),
         ));
@@ -87,41 +88,90 @@ struct Held {
     time_to_live: Duration,
 }
 
-/// Renews until stopped or lost; returns the last revision.
+/// Renews until stopped or lost; returns the last revision. `update` gives the next revision, or
+/// nothing where the key is no longer ours.
 async fn renew(
-    bucket: Bucket,
     key: String,
-    value: Bytes,
     mut held: Held,
+    update: impl AsyncFn(u64) -> Result<Option<u64>, BucketError>,
     lost: CancellationToken,
     stop: CancellationToken,
 ) -> u64 {
-    let mut ticks = interval(held.time_to_live / 3);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
+    let mut next = held.since + held.time_to_live / 3;
     loop {
+        // What is not renewed by then may soon be another's.
+        let deadline = held.since + held.time_to_live * 9 / 10;
         tokio::select! {
             () = stop.cancelled() => return held.revision,
-            _ = ticks.tick() => {}
+            () = sleep_until(next.min(deadline)) => {}
         }
         let attempt = Instant::now();
-        // What is not renewed by now may already be another's.
-        let deadline = held.since + held.time_to_live * 9 / 10;
-        match tokio::time::timeout_at(deadline, bucket.update(&key, value.clone(), held.revision))
-            .await
-        {
-            Ok(Ok(Some(revision))) => {
+        let renewed = if attempt < deadline {
+            timeout_at(deadline, update(held.revision)).await.ok()
+        } else {
+            None
+        };
+        match renewed {
+            Some(Ok(Some(revision))) => {
                 held.revision = revision;
                 held.since = attempt;
+                next = attempt + held.time_to_live / 3;
             }
-            Ok(Err(error)) if Instant::now() < deadline => {
+            Some(Err(error)) => {
                 warn!(lease = key, %error, "the lease could not be renewed; trying again");
+                next = Instant::now() + held.time_to_live / 10;
             }
-            _ => {
+            Some(Ok(None)) | None => {
                 warn!(lease = key, "lease lost");
                 lost.cancel();
                 return held.revision;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME_TO_LIVE: Duration = Duration::from_secs(6);
+
+    /// Runs the renewal with these answers until the lease is lost; how long that took.
+    async fn lost_after(update: impl AsyncFn(u64) -> Result<Option<u64>, BucketError>) -> Duration {
+        let since = Instant::now();
+        let held = Held { revision: 1, since, time_to_live: TIME_TO_LIVE };
+        let lost = CancellationToken::new();
+        renew("k".into(), held, update, lost.clone(), CancellationToken::new()).await;
+        assert!(lost.is_cancelled());
+        since.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_that_cannot_renew_knows_it_before_the_key_goes() {
+        let refused = lost_after(async |_| Err(BucketError::test())).await;
+        assert!(refused < TIME_TO_LIVE, "{refused:?}");
+        let silent = lost_after(async |_| std::future::pending().await).await;
+        assert!(silent < TIME_TO_LIVE, "{silent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_counts_from_when_it_was_asked_for() {
+        // Each answer takes a second, and there are three of them.
+        let lost = lost_after(async |revision| {
+            if revision == 4 {
+                return std::future::pending().await;
+            }
+            sleep(Duration::from_secs(1)).await;
+            Ok(Some(revision + 1))
+        })
+        .await;
+        let last_asked = TIME_TO_LIVE / 3 * 3;
+        assert!(lost > last_asked && lost < last_asked + TIME_TO_LIVE, "{lost:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_anothers_is_lost_at_once() {
+        let lost = lost_after(async |_| Ok(None)).await;
+        assert_eq!(lost, TIME_TO_LIVE / 3);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fs::{File, TryLockError},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -36,6 +37,10 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// How long the server may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long the server of a process that was killed may take to stop, before its folder counts as
+/// somebody else's.
+const PREDECESSOR_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A private nats-server that stops with us.
 pub struct Server {
     url: String,
@@ -69,6 +74,12 @@ pub enum ServerError {
         /// What the system says.
         fault: std::io::Error,
     },
+    /// Another server has its streams there, and two of them would ruin each other's.
+    #[error(
+        "another lizards runs its private nats-server in {0}; stop that one, use it with \
+         --nats-url, or keep this one's data elsewhere with --data-dir"
+    )]
+    FolderTaken(PathBuf),
     /// Its files cannot be written.
     #[error("the folder of the private nats-server cannot be written: {path}: {fault}")]
     Folder {
@@ -103,12 +114,14 @@ impl Server {
     /// is any free one.
     pub async fn start(config: &NatsConfig, folder: &Path) -> Result<Self, ServerError> {
         let program = find(&config.server).ok_or(ServerError::NotFound)?;
-        check_free(config.port, "NATS", "nats.port")?;
-        check_free(config.monitor_port, "NATS monitoring", "nats.monitor_port")?;
         let written = |path: &Path| {
             let path = path.to_owned();
             move |fault| ServerError::Folder { path, fault }
         };
+        fs::create_dir_all(folder).await.map_err(written(folder))?;
+        let lock = lock(folder).await?;
+        check_free(config.port, "NATS", "nats.port")?;
+        check_free(config.monitor_port, "NATS monitoring", "nats.monitor_port")?;
         let ports_folder = folder.join("ports");
         // Left by a server that was killed, it would name ports of the past.
         if let Err(fault) = fs::remove_dir_all(&ports_folder).await
@@ -134,7 +147,8 @@ impl Server {
             .arg("--config")
             .arg(&configuration)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            // Nothing is printed there: it is how the server itself holds the lock, to its end.
+            .stdout(Stdio::from(lock))
             .stderr(Stdio::null())
             // Ctrl-C goes to our process group: the server must outlive the draining.
             .process_group(0)
@@ -221,6 +235,26 @@ fn find(configured: &str) -> Option<PathBuf> {
         .chain(env::split_paths(&path))
         .map(|folder| folder.join("nats-server"))
         .find(|program| program.is_file())
+}
+
+/// The right to be the only server in the folder: held by whoever has the file open.
+async fn lock(folder: &Path) -> Result<File, ServerError> {
+    let path = folder.join("lock");
+    let deadline = Instant::now() + PREDECESSOR_DEADLINE;
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|fault| ServerError::Folder { path: path.clone(), fault })?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(fault)) => return Err(ServerError::Folder { path, fault }),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(ServerError::FolderTaken(folder.to_owned()));
+            }
+        }
+    }
 }
 
 /// The server would say it too, but only in its log.

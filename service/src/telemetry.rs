@@ -63,7 +63,9 @@ impl Telemetry {
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr);
+            .with_writer(std::io::stderr)
+            // It would report a standard error that is closed on standard error, and panic.
+            .log_internal_errors(false);
         match config.format {
             LogFormat::Text => lines.try_init(),
             LogFormat::Json => lines.json().try_init(),

@@ -84,7 +84,8 @@ impl Config {
     ) -> Result<Loaded> {
         let mut layers = Layers { keys: keys::all(), values: BTreeMap::new() };
         let variables = environment.variables();
-        let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
+        // As everywhere, empty means none.
+        let named = variables.iter().find(|(name, path)| name == FILE_VARIABLE && !path.is_empty());
         let file = file.or_else(|| named.map(|(_, path)| PathBuf::from(path)));
         layers.add_file(file, environment)?;
         layers.add_variables(&variables, environment)?;

@@ -98,6 +98,15 @@ pub(crate) enum BrokerKind {
 impl Config {
     /// Finds what the types cannot: values that cannot be used, whatever the role.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(anyhow!("data_dir: it is empty; `.` is the current folder"));
+        }
+        if self.nats.url.contains('@') {
+            return Err(anyhow!(
+                "nats.url: credentials belong into nats.user and nats.password, or nats.token, \
+                 where they stay hidden"
+            ));
+        }
         if self.service.lease_ttl_ms < 1_000 {
             return Err(anyhow!(
                 "service.lease_ttl_ms: {} is too short; at least 1000",

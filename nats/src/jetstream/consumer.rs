@@ -76,17 +76,19 @@ async fn make_anew(
     durable: &Durable,
 ) -> Result<PullConsumer, BrokerError> {
     let stand_in = format!("{}-place", durable.name);
-    let kept = acknowledged(stream, &stand_in).await?;
     let floor = match acknowledged(stream, durable.name).await? {
         Some(floor) => {
-            if kept.is_some() {
+            // Left by a crash, it may stand further back.
+            if acknowledged(stream, &stand_in).await?.is_some() {
                 stream.delete_consumer(&stand_in).await.map_err(unreachable)?;
             }
             create(stream, durable, &stand_in, floor).await?;
             stream.delete_consumer(durable.name).await.map_err(unreachable)?;
             floor
         }
-        None => kept.unwrap_or(0),
+        // Asked for after the consumer itself, and not before: whoever makes it anew at the same
+        // time has its stand-in by now, or is done, and then ours is refused below.
+        None => acknowledged(stream, &stand_in).await?.unwrap_or(0),
     };
     let consumer = create(stream, durable, durable.name, floor).await?;
     // It is there, unless this is the first time ever.
@@ -145,8 +147,14 @@ impl Consumer for Session {
             }
             self.last_delivery = delivery;
             if message.sequence <= self.last_sequence {
-                // The acknowledgement took long; we still have it.
-                continue;
+                if self.unacknowledged.front().is_some_and(|(first, _)| *first <= message.sequence)
+                {
+                    // It takes us long; we still have it.
+                    continue;
+                }
+                // We have acknowledged it, and the server does not know: the acknowledgement was
+                // lost, or one that our predecessor sent late, with its own numbers, hides it.
+                return Err(unreachable("the server has not taken an acknowledgement"));
             }
             self.last_sequence = message.sequence;
             self.unacknowledged.push_back((message.sequence, reply));

@@ -6,7 +6,7 @@ use async_nats::{Client, HeaderMap, Subscriber, header};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::unreachable;
@@ -132,15 +132,17 @@ impl Publisher for Session {
         }
         let (stream, headers) = self.address(&message)?;
         let ticket = self.first_ticket + self.in_flight.len() as u64;
-        self.client
-            .publish_with_reply_and_headers(
-                message.subject,
-                format!("{}.{ticket}", self.inbox),
-                headers,
-                message.body,
-            )
-            .await
-            .map_err(unreachable)?;
+        let sending = self.client.publish_with_reply_and_headers(
+            message.subject,
+            format!("{}.{ticket}", self.inbox),
+            headers,
+            message.body,
+        );
+        // A server that stalls lets the queue of the connection fill up.
+        match timeout(RECEIPT_TIMEOUT, sending).await {
+            Ok(sent) => sent.map_err(unreachable)?,
+            Err(_) => return Err(unreachable("the server takes no message")),
+        }
         if self.in_flight.is_empty() {
             self.waiting_since = Instant::now();
         }

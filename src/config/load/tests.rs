@@ -122,3 +122,27 @@ fn what_is_printed_can_be_read_back() {
     let again = load(&[], printed, &[]).unwrap();
     assert_eq!(again.config.nats.port, 50);
 }
+
+#[test]
+fn empty_variables_set_nothing_that_cannot_be_empty() {
+    let loaded = load(&[("LIZARDS_CONFIG", "")], "[nats]\nport = 5\n", &[]).unwrap();
+    assert_eq!(loaded.config.nats.port, 5, "the default file is read");
+    let loaded = load(&[("LIZARDS_DATA_DIR", "")], "", &[]).unwrap();
+    assert!(loaded.config.check().unwrap_err().to_string().starts_with("data_dir:"));
+    assert!(fault(&[("LIZARDS_NATS_PORT", "")], "", &[]).contains("nats.port"));
+}
+
+#[test]
+fn credentials_in_the_address_of_nats_are_refused() {
+    let loaded = load(&[], "", &["nats.url=nats://me:hush@localhost"]).unwrap();
+    let fault = loaded.config.check().unwrap_err().to_string();
+    assert!(fault.starts_with("nats.url:") && !fault.contains("hush"), "{fault}");
+}
+
+#[test]
+fn a_flag_sets_a_list() {
+    let loaded = load(&[], "", &["ingest.sources=sim, coinbase"]).unwrap();
+    assert_eq!(loaded.config.ingest.sources, ["sim", "coinbase"]);
+    let loaded = load(&[], "", &[r#"ingest.sources=["html:a,b"]"#]).unwrap();
+    assert_eq!(loaded.config.ingest.sources, ["html:a,b"]);
+}

@@ -10,6 +10,7 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::store::{self, StoreConfig, StoreError, StoredTick, TickWriter, metrics};
-use last_price::{LastPrices, PriceBucket};
+use last_price::{LastPrices, PriceBucket, PricesOfStream};
 
 const LEASE: &str = "provide.writer";
 
@@ -87,7 +88,8 @@ async fn write(
     };
     info!("writing ticks to the store");
     check.pass();
-    let mut worker = Worker::new(store, Box::new(bucket), check.clone(), stop);
+    let prices = PricesOfStream { bucket, broker: Arc::clone(&context.broker) };
+    let mut worker = Worker::new(store, Box::new(prices), check.clone(), stop);
     let mut backoff = backoff();
     while !worker.stop.is_requested() {
         let ended = match context.broker.consumer(&topology::STORE).await {

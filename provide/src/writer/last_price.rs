@@ -1,13 +1,13 @@
 //! The newest tick per symbol, on its way into the bucket `last_price`.
 
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use nats::Bucket;
+use nats::{Broker, Bucket, topology::Stream};
 use schemas::{Symbol, Tick};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::store::StoredTick;
@@ -24,14 +24,48 @@ pub(super) type Fault = Box<dyn Error + Send + Sync>;
 /// Where the newest ticks go.
 #[async_trait]
 pub(super) trait PriceBucket: Send + Sync {
-    /// Sets a key.
-    async fn put(&self, key: &str, value: Bytes) -> Result<(), Fault>;
+    /// The value of a key and its revision.
+    async fn get(&self, key: &str) -> Result<Option<(Bytes, u64)>, Fault>;
+
+    /// Sets a key that is still at this revision, or has no value where there is none. `None`
+    /// where that is not so; otherwise its new revision.
+    async fn set(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, Fault>;
+
+    /// The newest sequence of `TICKS`.
+    async fn newest_sequence(&self) -> Result<u64, Fault>;
+}
+
+/// The bucket, and the stream whose ticks are in it.
+pub(super) struct PricesOfStream {
+    pub(super) bucket: Bucket,
+    pub(super) broker: Arc<dyn Broker>,
 }
 
 #[async_trait]
-impl PriceBucket for Bucket {
-    async fn put(&self, key: &str, value: Bytes) -> Result<(), Fault> {
-        Ok(Bucket::put(self, key, value).await.map(drop)?)
+impl PriceBucket for PricesOfStream {
+    async fn get(&self, key: &str) -> Result<Option<(Bytes, u64)>, Fault> {
+        Ok(self.bucket.get(key).await?)
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, Fault> {
+        Ok(match revision {
+            Some(revision) => self.bucket.update(key, value, revision).await?,
+            None => self.bucket.create(key, value).await?,
+        })
+    }
+
+    async fn newest_sequence(&self) -> Result<u64, Fault> {
+        Ok(self.broker.state(Stream::Ticks).await?.last_sequence)
     }
 }
 
@@ -40,8 +74,14 @@ impl PriceBucket for Bucket {
 /// Newest is what comes last in `TICKS`, as it is for subscribers. At most one entry per symbol,
 /// and its ticks are not acknowledged before they are written: there are never more entries than
 /// the consumer's window has messages.
+///
+/// A key never goes back to an older tick, not where ticks are delivered again after a crash, and
+/// not where a writer that stalled has lost its lease unnoticed: a value is only replaced at the
+/// revision at which it was seen to be older.
 pub(super) struct LastPrices {
     pending: HashMap<Symbol, StoredTick>,
+    /// What the keys that this writer has set are at: one entry per symbol.
+    revisions: HashMap<Symbol, u64>,
     due: Instant,
 }
 
@@ -53,9 +93,15 @@ struct LastPrice<'a> {
     seq: u64,
 }
 
+/// What of a value tells its age.
+#[derive(Deserialize)]
+struct Sequence {
+    seq: u64,
+}
+
 impl LastPrices {
     pub(super) fn new() -> Self {
-        Self { pending: HashMap::new(), due: Instant::now() }
+        Self { pending: HashMap::new(), revisions: HashMap::new(), due: Instant::now() }
     }
 
     /// Takes a stored tick, if it is newer than what waits.
@@ -84,17 +130,26 @@ impl LastPrices {
         self.due = Instant::now() + INTERVAL;
         while !self.pending.is_empty() {
             let some: Vec<&StoredTick> = self.pending.values().take(AT_ONCE).collect();
-            let results = join_all(some.iter().map(|tick| put(bucket, tick))).await;
+            let revisions = &self.revisions;
+            let results = join_all(
+                some.iter()
+                    .map(|tick| put(bucket, tick, revisions.get(&tick.tick().symbol).copied())),
+            )
+            .await;
             let mut failure = Ok(());
             let mut written = Vec::with_capacity(some.len());
             for (tick, result) in some.into_iter().zip(results) {
                 match result {
-                    Ok(()) => written.push(tick.tick().symbol.clone()),
+                    Ok(revision) => written.push((tick.tick().symbol.clone(), revision)),
                     Err(error) => failure = Err(error),
                 }
             }
-            for symbol in written {
+            for (symbol, revision) in written {
                 self.pending.remove(&symbol);
+                match revision {
+                    Some(revision) => self.revisions.insert(symbol, revision),
+                    None => self.revisions.remove(&symbol),
+                };
             }
             failure?;
         }
@@ -102,9 +157,34 @@ impl LastPrices {
     }
 }
 
-async fn put(bucket: &dyn PriceBucket, stored: &StoredTick) -> Result<(), Fault> {
+/// Brings a key up to a tick. Returns its revision; `None` where it had a newer tick already.
+async fn put(
+    bucket: &dyn PriceBucket,
+    stored: &StoredTick,
+    known: Option<u64>,
+) -> Result<Option<u64>, Fault> {
     let tick = stored.tick();
+    let key = tick.symbol.token();
     // Strings and numbers are always JSON.
     let value = serde_json::to_vec(&LastPrice { tick, seq: stored.seq() }).unwrap_or_default();
-    bucket.put(&tick.symbol.token(), Bytes::from(value)).await
+    let value = Bytes::from(value);
+    if let Some(revision) = known
+        && let Some(revision) = bucket.set(&key, value.clone(), Some(revision)).await?
+    {
+        return Ok(Some(revision));
+    }
+    // Never written by us, or by somebody else since.
+    let before = bucket.get(&key).await?;
+    if let Some((before, _)) = &before
+        && let Ok(Sequence { seq }) = serde_json::from_slice(before)
+        && seq > stored.seq()
+        // A sequence that the stream has not reached is of a stream that is gone.
+        && seq <= bucket.newest_sequence().await?
+    {
+        return Ok(None);
+    }
+    match bucket.set(&key, value, before.map(|(_, revision)| revision)).await? {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(format!("the key {key} was written by somebody else meanwhile").into()),
+    }
 }

@@ -29,6 +29,10 @@ struct World {
     events: Arc<Mutex<Vec<Event>>>,
     failing_commits: Arc<Mutex<usize>>,
     failing_puts: Arc<Mutex<usize>>,
+    /// The value and the revision of each key.
+    values: Arc<Mutex<HashMap<String, (Bytes, u64)>>>,
+    /// The newest sequence of the stream.
+    newest: Arc<Mutex<u64>>,
 }
 
 impl World {
@@ -71,7 +75,25 @@ impl TickWriter for World {
 
 #[async_trait]
 impl PriceBucket for World {
-    async fn put(&self, key: &str, value: Bytes) -> Result<(), Fault> {
+    async fn get(&self, key: &str) -> Result<Option<(Bytes, u64)>, Fault> {
+        Ok(self.values.lock().unwrap().get(key).cloned())
+    }
+
+    async fn newest_sequence(&self) -> Result<u64, Fault> {
+        Ok(*self.newest.lock().unwrap())
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, Fault> {
+        let mut values = self.values.lock().unwrap();
+        let before = values.get(key).map(|(_, revision)| *revision);
+        if before != revision {
+            return Ok(None);
+        }
         if takes_one(&self.failing_puts) {
             self.happened(Event::PutFailed);
             return Err("the bucket is away".into());
@@ -79,7 +101,9 @@ impl PriceBucket for World {
         let value: serde_json::Value = serde_json::from_slice(&value).unwrap();
         assert_eq!(value["symbol"], Symbol::from_token(key).unwrap().as_str());
         self.happened(Event::Put(key.to_owned(), value["seq"].as_u64().unwrap()));
-        Ok(())
+        let revision = before.unwrap_or(0) + 1;
+        values.insert(key.to_owned(), (value.to_string().into(), revision));
+        Ok(Some(revision))
     }
 }
 
@@ -293,4 +317,49 @@ async fn a_new_consumer_begins_at_what_is_not_acknowledged() {
     let again = [message("A", 1), message("A", 2), message("A", 3)];
     let events = bench.work(again, |events| events.contains(&Event::Acknowledged(3))).await;
     assert_eq!(events[0], Event::Committed(vec![1, 2, 3]));
+}
+
+/// A bucket as another writer has left it, in a stream that has come to `newest`.
+fn left(key: &str, seq: u64, newest: u64) -> Bench {
+    let bench = bench();
+    let value = format!(r#"{{"seq":{seq}}}"#).into();
+    bench.world.values.lock().unwrap().insert(key.to_owned(), (value, 7));
+    *bench.world.newest.lock().unwrap() = newest;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_price_does_not_go_back_when_ticks_come_again() {
+    let mut bench = left("A", 5, 6);
+    let messages = [message("A", 3), message("B", 4)];
+    let events = bench.work(messages, |events| events.contains(&Event::Acknowledged(4))).await;
+    let committed = Event::Committed(vec![3, 4]);
+    assert_eq!(events, [committed, Event::Put("B".into(), 4), Event::Acknowledged(4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_price_follows_a_stream_that_was_made_anew() {
+    let mut bench = left("A", 5_000, 3);
+    let messages = [message("A", 3)];
+    let events = bench.work(messages, |events| events.contains(&Event::Acknowledged(3))).await;
+    assert_eq!(events[1], Event::Put("A".into(), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_writer_does_not_overwrite_what_came_after_it() {
+    let mut bench = bench();
+    *bench.world.newest.lock().unwrap() = 9;
+    let mut first = bench.consumer([message("A", 1)]);
+    first.fails_at_the_end = false;
+    let written = bench.world.clone();
+    let (worked, ()) = tokio::join!(
+        timeout(Duration::from_secs(1), bench.worker.work(&mut first, Duration::from_secs(5))),
+        written.until(|events| events.contains(&Event::Acknowledged(1))),
+    );
+    assert!(worked.is_err(), "it goes on");
+    // Another has written meanwhile.
+    let other: Bytes = r#"{"seq":9}"#.into();
+    bench.world.values.lock().unwrap().insert("A".to_owned(), (other.clone(), 40));
+    bench.work([message("A", 2)], |events| events.contains(&Event::Acknowledged(2))).await;
+    assert_eq!(bench.world.values.lock().unwrap()["A"], (other, 40));
 }

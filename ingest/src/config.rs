@@ -1,5 +1,6 @@
 //! What is fetched, and how: the configuration of `ingest`.
 
+use reqwest::Url;
 use schemars::JsonSchema;
 use schemas::{HtmlSite, Symbol};
 use serde::{Deserialize, Serialize};
@@ -162,16 +163,28 @@ pub(crate) fn symbols(key: &str, names: &[String]) -> Result<Vec<Symbol>, Config
     Ok(symbols)
 }
 
-/// An address with one of these schemes.
-pub(crate) fn url(key: &str, text: &str, schemes: &[&str]) -> Result<reqwest::Url, ConfigError> {
-    let url = reqwest::Url::parse(text)
-        .map_err(|fault| ConfigError::new(key, format!("{text:?} is not a URL: {fault}")))?;
+/// An address with one of these schemes. What is wrong is told without the address: there may be a
+/// key in it.
+pub(crate) fn url(key: &str, text: &str, schemes: &[&str]) -> Result<Url, ConfigError> {
+    let url = Url::parse(text)
+        .map_err(|fault| ConfigError::new(key, format!("it is not a URL: {fault}")))?;
     if schemes.contains(&url.scheme()) && url.has_host() {
         Ok(url)
     } else {
         let wanted = schemes.join(":// or ");
-        Err(ConfigError::new(key, format!("{text:?} does not begin with {wanted}://")))
+        let scheme = url.scheme();
+        Err(ConfigError::new(key, format!("it begins with {scheme}:, not with {wanted}://")))
     }
+}
+
+/// An address to be shown: without credentials, and without what its query says.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Only an address without a host refuses, and that has no credentials.
+    let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+    shown.set_query(url.query().map(|_| "***"));
+    shown.set_fragment(None);
+    shown.into()
 }
 
 /// A number that must not be 0.
@@ -229,7 +242,7 @@ mod tests {
                     sources(c, &["coinbase"]);
                     c.coinbase.url = "https://example.com".into();
                 },
-                "ingest.coinbase.url: \"https://example.com\" does not begin with ws:// or wss://",
+                "ingest.coinbase.url: it begins with https:, not with ws:// or wss://",
             ),
             (
                 |c| sources(c, &["alphavantage"]),
@@ -237,6 +250,20 @@ mod tests {
             ),
         ] {
             assert_eq!(fault(change), expected);
+        }
+    }
+
+    #[test]
+    fn no_secret_of_an_address_is_shown() {
+        let shown = |text| shown(&Url::parse(text).unwrap());
+        assert_eq!(
+            shown("https://me:k3y@example.com/q?apikey=k3y#k3y"),
+            "https://example.com/q?***"
+        );
+        assert_eq!(shown("wss://k3y@example.com:1/feed"), "wss://example.com:1/feed");
+        for text in ["https://me:k3y@exa mple.com", "ftp://me:k3y@example.com/?k3y", "k3y"] {
+            let fault = url("coinbase.url", text, &["ws", "wss"]).unwrap_err().to_string();
+            assert!(!fault.contains("k3y"), "{fault}");
         }
     }
 

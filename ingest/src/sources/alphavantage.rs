@@ -11,7 +11,7 @@ use schemas::{Format, RawTick, Source as Name, Symbol};
 use serde::Deserialize;
 use tokio::{
     sync::Mutex,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -95,7 +95,7 @@ impl Source for AlphaVantage {
     }
 
     fn url(&self) -> String {
-        self.url.to_string()
+        config::shown(&self.url)
     }
 
     fn symbols(&self) -> Vec<Symbol> {
@@ -123,7 +123,7 @@ impl Source for AlphaVantage {
                     Err(error) => outlet.back_off(&error, &mut backoff).await,
                 }
             }
-            sleep_until(round + Duration::from_secs(self.interval_secs)).await;
+            sleep(Duration::from_secs(self.interval_secs).saturating_sub(round.elapsed())).await;
         }
     }
 }
@@ -132,10 +132,13 @@ impl Source for AlphaVantage {
 fn notice(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Notice {
-        #[serde(rename = "Note", alias = "Information")]
-        text: String,
+        #[serde(rename = "Note")]
+        note: Option<String>,
+        #[serde(rename = "Information")]
+        information: Option<String>,
     }
-    serde_json::from_slice::<Notice>(body).ok().map(|notice| notice.text)
+    let notice = serde_json::from_slice::<Notice>(body).ok()?;
+    notice.note.or(notice.information)
 }
 
 #[cfg(test)]
@@ -200,7 +203,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_notice_is_a_rate_limit_and_the_key_is_never_told() {
-        for notice in [INFORMATION, r#"{"Note":"Thank you, k3y! Please slow down."}"#] {
+        let both = r#"{"Note":"Slow down, k3y!","Information":"k3y"}"#;
+        for notice in [INFORMATION, r#"{"Note":"Thank you, k3y! Please slow down."}"#, both] {
             let server = stub::serve(move |n, _| async move {
                 if n == 0 { notice.into_response() } else { QUOTE.into_response() }
             })

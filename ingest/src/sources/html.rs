@@ -35,7 +35,8 @@ impl Page {
             ConfigError::new("sources", format!("html:{}: {}", site.name, fault.to_string()))
         };
         let name = Name::new(&format!("html:{}", site.name)).map_err(|error| fault(&error))?;
-        let url = config::url("sources", &site.url, &["http", "https"])?;
+        let key = format!("sources: html:{}: url", site.name);
+        let url = config::url(&key, &site.url, &["http", "https"])?;
         if site.interval_secs == 0 {
             return Err(fault(&"interval_secs must be at least 1"));
         }
@@ -67,7 +68,7 @@ impl Source for Page {
     }
 
     fn url(&self) -> String {
-        self.url.to_string()
+        config::shown(&self.url)
     }
 
     async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
@@ -213,7 +214,10 @@ mod tests {
     #[test]
     fn a_site_that_cannot_be_fetched_says_why() {
         let fault = |site: HtmlSite| Page::new(&site).err().unwrap().to_string();
-        assert!(fault(site("ftp://example.com".into())).contains("does not begin with http://"));
+        assert_eq!(
+            fault(site("ftp://example.com".into())),
+            "ingest.sources: html:shop: url: it begins with ftp:, not with http:// or https://"
+        );
         let often = HtmlSite { interval_secs: 0, ..site("http://example.com".into()) };
         assert!(fault(often).contains("html:shop: interval_secs must be at least 1"));
     }

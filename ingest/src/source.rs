@@ -64,6 +64,8 @@ pub(crate) enum ErrorKind {
     TooLarge,
     /// Not what the provider documents.
     Malformed,
+    /// The provider had more than it gave us.
+    Missed,
     /// A file cannot be read.
     File,
     /// The broker cannot say where to go on, or publishing to it was interrupted.
@@ -83,6 +85,7 @@ impl ErrorKind {
             Self::Truncated => "truncated",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
+            Self::Missed => "missed",
             Self::File => "file",
             Self::Broker => "broker",
             Self::Refused => "refused",

@@ -3,15 +3,16 @@
 //! See "WebSocket Channels" (`matches`, `heartbeat`) in
 //! <https://docs.cdp.coinbase.com/exchange/websocket-feed/channels>. The feed needs no account.
 
-use std::time::Duration;
+use std::{collections::HashMap, fmt::Display, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use jiff::Timestamp;
+use reqwest::Url;
 use schemas::{Format, RawTick, Source as Name, Symbol};
 use serde::Deserialize;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{self, Message, error::CapacityError, protocol::WebSocketConfig},
@@ -34,9 +35,11 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// The feed of trades.
 pub(super) struct Coinbase {
     name: Name,
-    url: String,
+    url: Url,
     products: Vec<Symbol>,
     silence: Duration,
+    /// The newest trade of each product that was handed over, over all sessions.
+    newest: Mutex<HashMap<Symbol, u64>>,
 }
 
 /// What a message must say to be understood; the rest of it is for its reader.
@@ -55,12 +58,12 @@ struct Envelope {
 
 impl Coinbase {
     pub(super) fn new(config: &CoinbaseConfig) -> Result<Self, ConfigError> {
-        config::url("coinbase.url", &config.url, &["ws", "wss"])?;
         Ok(Self {
             name: super::source_name("coinbase"),
-            url: config.url.clone(),
+            url: config::url("coinbase.url", &config.url, &["ws", "wss"])?,
             products: config::symbols("coinbase.symbols", &config.symbols)?,
             silence: SILENCE,
+            newest: Mutex::default(),
         })
     }
 
@@ -84,7 +87,22 @@ impl Coinbase {
         Message::text(subscription.to_string())
     }
 
-    /// Publishes a message if it is a trade.
+    /// What is known of the trades before this session. Where another instance has published
+    /// since, that is only the newest one.
+    async fn go_on(&self, resume: Option<&str>) {
+        let stored = self.products.iter().find_map(|product| {
+            let trade = resume?.strip_prefix(&id(product, ""))?.parse().ok()?;
+            Some((product.clone(), trade))
+        });
+        let mut newest = self.newest.lock().await;
+        if stored.as_ref().is_none_or(|(product, trade)| newest.get(product) != Some(trade)) {
+            newest.clear();
+            newest.extend(stored);
+        }
+    }
+
+    /// Publishes a message if it is a trade. After a reconnection, the last trade before it comes
+    /// first (`last_match`): it tells whether any were missed, and may be one that we have.
     async fn take(&self, body: Bytes, outlet: &mut Outlet) -> Result<(), FetchError> {
         let received_at = Timestamp::now();
         let envelope: Envelope = match serde_json::from_slice(&body) {
@@ -109,8 +127,21 @@ impl Coinbase {
             outlet.failed(&FetchError::new(ErrorKind::Malformed, fault));
             return Ok(());
         };
+        let newest = self.newest.lock().await.get(&symbol).copied();
+        match newest.map(|newest| (newest, trade.saturating_sub(newest))) {
+            Some((_, 0)) if envelope.r#type == "last_match" => {
+                outlet.unchanged();
+                return Ok(());
+            }
+            Some((newest, ahead @ 2..)) => {
+                let fault = format!("{} trades of {symbol} after {newest} were missed", ahead - 1);
+                outlet.failed(&FetchError::new(ErrorKind::Missed, fault));
+            }
+            _ => {}
+        }
+        let product = symbol.clone();
         let tick = RawTick {
-            id: format!("coinbase:{}:{trade}", symbol.token()),
+            id: id(&symbol, trade),
             source: self.name.clone(),
             symbol: Some(symbol),
             received_at,
@@ -120,8 +151,16 @@ impl Coinbase {
             body,
         };
         outlet.send(tick).await;
+        if self.products.contains(&product) {
+            self.newest.lock().await.insert(product, trade);
+        }
         Ok(())
     }
+}
+
+/// The message id of a trade: Coinbase numbers those of a product without a gap.
+fn id(product: &Symbol, trade: impl Display) -> String {
+    format!("coinbase:{}:{trade}", product.token())
 }
 
 #[async_trait]
@@ -131,14 +170,15 @@ impl Source for Coinbase {
     }
 
     fn url(&self) -> String {
-        self.url.clone()
+        config::shown(&self.url)
     }
 
     fn symbols(&self) -> Vec<Symbol> {
         self.products.clone()
     }
 
-    async fn run(&self, _: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+    async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+        self.go_on(resume.as_deref()).await;
         let mut socket = self.connect().await?;
         socket.send(self.subscription()).await.map_err(fault)?;
         loop {
@@ -193,6 +233,10 @@ mod tests {
 
     /// A feed that takes the subscription, says what it is told to, and then ends as told.
     async fn feed(messages: Vec<Message>, then: End) -> Running {
+        resumed_feed(messages, then, None).await
+    }
+
+    async fn resumed_feed(messages: Vec<Message>, then: End, resume: Option<&str>) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -219,7 +263,7 @@ mod tests {
         });
         let config = CoinbaseConfig { url, symbols: vec!["BTC-USD".into()] };
         let silence = Duration::from_millis(200);
-        start(Coinbase { silence, ..Coinbase::new(&config).unwrap() }, None)
+        start(Coinbase { silence, ..Coinbase::new(&config).unwrap() }, resume)
     }
 
     enum End {
@@ -246,6 +290,37 @@ mod tests {
         assert_eq!(ids, ["coinbase:BTC-USD:20", "coinbase:BTC-USD:21", "coinbase:BTC-USD:22"]);
         assert_eq!(ticks[0].symbol, Some(Symbol::new("BTC-USD").unwrap()));
         assert_eq!(end.unwrap_err().to_string(), "the provider closed the connection");
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_not_published_again_and_what_was_missed_is_told() {
+        let messages = [trade("last_match", 20), trade("match", 21), trade("match", 24)];
+        let messages = messages.map(Message::text).to_vec();
+        let resume = Some("coinbase:BTC-USD:20");
+        let running = resumed_feed(messages.clone(), End::Close, resume).await;
+        let status = std::sync::Arc::clone(&running.status);
+        let (ticks, _) = running.rest().await;
+        assert_eq!(bodies(&ticks), [trade("match", 21), trade("match", 24)]);
+        let told = || status.snapshot().last_error.unwrap();
+        assert_eq!(told(), "2 trades of BTC-USD after 21 were missed");
+
+        let running = resumed_feed(messages, End::Close, Some("coinbase:BTC-USD:10")).await;
+        let (ticks, _) = running.rest().await;
+        assert_eq!(ticks.len(), 3, "a last trade that is new is published");
+    }
+
+    #[tokio::test]
+    async fn a_session_remembers_the_one_before() {
+        let config = CoinbaseConfig { symbols: vec!["A".into(), "B".into()], ..Default::default() };
+        let coinbase = Coinbase::new(&config).unwrap();
+        let [a, b] = ["A", "B"].map(|name| Symbol::new(name).unwrap());
+        coinbase.newest.lock().await.extend([(a.clone(), 7), (b.clone(), 9)]);
+        coinbase.go_on(Some("coinbase:B:9")).await;
+        assert_eq!(coinbase.newest.lock().await.len(), 2);
+        coinbase.go_on(Some("coinbase:A:8")).await;
+        assert_eq!(*coinbase.newest.lock().await, [(a, 8)].into());
+        coinbase.go_on(None).await;
+        assert!(coinbase.newest.lock().await.is_empty());
     }
 
     #[tokio::test]

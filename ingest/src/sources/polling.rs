@@ -55,12 +55,7 @@ impl Pages {
 
 /// The first 16 hexadecimal digits of the SHA-256 of the bytes.
 fn short_hash(bytes: &[u8]) -> String {
-    first_digits(Sha256::digest(bytes).as_slice())
-}
-
-/// The first 16 hexadecimal digits of a digest.
-pub(super) fn first_digits(digest: &[u8]) -> String {
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The replay of a CSV file, plain or compressed with gzip, in the rhythm of its event times.
 //!
 //! Every row is published as its exact bytes; the header line goes along in a message header. The
-//! id of a row is made of the content of the file and the number of the row, so that a replay goes
-//! on where the stream ends, and playing the same file again adds nothing.
+//! id of a row is made of the content of the file up to it, so that a replay goes on where the
+//! stream ends: playing the file that was played last again adds nothing, or what was appended to
+//! it meanwhile.
 
 mod fields;
 mod header;
@@ -23,7 +24,7 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    read::{Beginning, FileError, Replayed, Row, row_id},
+    read::{FileError, Replayed, Row},
     speed::{Pacer, Speed},
 };
 use crate::{
@@ -71,8 +72,11 @@ impl Source for Replay {
 
     async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
         let file = self.file.clone();
-        let (beginning, reader) = blocking(move || file.begin(resume.as_deref())).await?;
         let (sender, mut batches) = mpsc::channel(READ_AHEAD);
+        let wanted = sender.clone();
+        let beginning = blocking(move || file.begin(resume.as_deref(), || !wanted.is_closed()));
+        let reader = beginning.await?;
+        let (columns, first) = (reader.columns().to_owned(), reader.rows_read());
         let reading = blocking(move || reader.read(&sender));
         let playing = async {
             let mut pacer = Pacer::new(self.speed);
@@ -84,7 +88,7 @@ impl Source for Replay {
                     if let Some(due) = due.filter(|&due| due > now) {
                         sleep_until(due).await;
                     }
-                    outlet.send(self.tick(&beginning, row)).await;
+                    outlet.send(self.tick(&columns, row)).await;
                     rows += 1;
                 }
             }
@@ -92,7 +96,7 @@ impl Source for Replay {
         };
         let (read, rows) = tokio::join!(reading, playing);
         read?;
-        let (path, first) = (&self.file.path, beginning.first);
+        let path = &self.file.path;
         if rows == 0 && first > 0 {
             info!(?path, rows = first, "the file was already played to its end");
         } else {
@@ -103,15 +107,15 @@ impl Source for Replay {
 }
 
 impl Replay {
-    fn tick(&self, beginning: &Beginning, row: Row) -> RawTick {
+    fn tick(&self, columns: &str, row: Row) -> RawTick {
         RawTick {
-            id: row_id(&beginning.fingerprint, row.number),
+            id: row.id,
             source: self.name.clone(),
             symbol: row.symbol,
             received_at: Timestamp::now(),
             content_type: "text/csv".to_owned(),
             format: Format::CsvRow,
-            columns: Some(beginning.header.columns.clone()),
+            columns: Some(columns.to_owned()),
             body: row.bytes,
         }
     }
@@ -127,7 +131,7 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use schemas::Symbol;
 
@@ -187,7 +191,32 @@ mod tests {
         let plain = played(replay(&plain, "max").unwrap(), None).await;
         let packed = played(replay(&packed, "max").unwrap(), None).await;
         assert_eq!(bodies(&plain), bodies(&packed));
-        assert_ne!(plain[0].id, packed[0].id, "it is another file, by its content");
+        assert!(plain.iter().zip(&packed).all(|(plain, packed)| plain.id == packed.id));
+        // Several members, as `cat a.gz b.gz` makes them, and a byte order mark.
+        let (head, tail) = FILE.as_bytes().split_at(90);
+        let parts = [gz(b"\xEF\xBB\xBF"), gz(head), gz(tail)].concat();
+        let parts = played(replay(&file(&parts), "max").unwrap(), None).await;
+        assert_eq!(parts.len(), plain.len());
+        assert!(plain.iter().zip(&parts).all(|(plain, part)| plain.id == part.id));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_grown_goes_on_and_one_that_was_replaced_begins() {
+        let short = played(replay(&file(FILE.as_bytes()), "max").unwrap(), None).await;
+        let last = Some(short[3].id.as_str());
+        let again = played(replay(&file(FILE.as_bytes()), "max").unwrap(), last).await;
+        assert!(again.is_empty());
+        let grown = file(format!("{FILE}1381152603000,IBM,1,1,N,\r\n").as_bytes());
+        let rest = played(replay(&grown, "max").unwrap(), last).await;
+        assert_eq!(bodies(&rest), ["1381152603000,IBM,1,1,N,"]);
+        for replaced in [FILE.replacen("184.21", "184.20", 1), FILE.replacen("size", "lots", 1)] {
+            let replaced = file(replaced.as_bytes());
+            let all = played(replay(&replaced, "max").unwrap(), last).await;
+            assert_eq!(all.len(), 4);
+            assert!(all.iter().all(|tick| short.iter().all(|old| old.id != tick.id)));
+        }
+        let header = file(b"ts_ms,symbol,price\n");
+        assert!(played(replay(&header, "1x").unwrap(), last).await.is_empty());
     }
 
     #[tokio::test]
@@ -235,11 +264,12 @@ mod tests {
         let rows: String = (0..50_000).map(|n| format!("{n},IBM,{}\n", n * 7919)).collect();
         let mut packed = gz(format!("ts_ms,symbol,price\n{rows}").as_bytes());
         packed.truncate(packed.len() / 2);
-        let running = start(replay(&file(&packed), "max").unwrap(), None);
-        drop(running);
+        let mut readable = Vec::new();
+        let _ = flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut readable);
+        let readable = readable.iter().filter(|&&byte| byte == b'\n').count() - 1;
         let broken = file(&packed);
         let (ticks, end) = start(replay(&broken, "max").unwrap(), None).rest().await;
-        assert!(ticks.len() > 1_000, "{}", ticks.len());
+        assert!(readable > 1_000 && ticks.len() == readable, "{} of {readable}", ticks.len());
         assert_eq!(end.unwrap_err().kind, ErrorKind::File);
     }
 

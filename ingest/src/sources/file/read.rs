@@ -13,7 +13,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Sender;
 
 use super::{header::Header, rows::Rows};
-use crate::sources::polling::first_digits;
 
 /// How many rows, or bytes of them, are handed over at once.
 const BATCH_ROWS: usize = 256;
@@ -21,24 +20,14 @@ const BATCH_BYTES: usize = 1024 * 1024;
 
 /// One row of the file.
 pub(super) struct Row {
-    /// Its number among the data rows, from 0 on.
-    pub(super) number: u64,
+    /// Its message id.
+    pub(super) id: String,
     /// Its event time.
     pub(super) event_ms: Option<i64>,
     /// Its symbol.
     pub(super) symbol: Option<Symbol>,
     /// Its bytes.
     pub(super) bytes: Bytes,
-}
-
-/// What there is to know before the first row.
-pub(super) struct Beginning {
-    /// What tells this file from any other.
-    pub(super) fingerprint: String,
-    /// Its columns.
-    pub(super) header: Header,
-    /// The number of the first row to play.
-    pub(super) first: u64,
 }
 
 /// A file to read.
@@ -63,13 +52,28 @@ impl Replayed {
         self.open().map(drop)
     }
 
-    /// Reads the whole file once for its fingerprint, and finds the place to go on from.
-    pub(super) fn begin(&self, resume: Option<&str>) -> Result<(Beginning, Reader), FileError> {
-        let fingerprint = fingerprint(&self.path).map_err(|fault| self.cannot_be_read(&fault))?;
-        let first = next_row(resume, &fingerprint);
+    /// Finds the place to go on from: after the row with the id `resume`, if the file has it, and
+    /// otherwise at the first one. Stops looking when it is not `wanted` any more.
+    pub(super) fn begin(
+        &self,
+        resume: Option<&str>,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Reader, FileError> {
+        let mut reader = self.reader()?;
+        let Some((resume, rows)) = resume.and_then(|id| Some((id, rows_until(id)?))) else {
+            return Ok(reader);
+        };
+        while reader.rows_read < rows && wanted() && reader.next_bytes()?.is_some() {}
+        if reader.rows_read == rows && reader.id() == resume {
+            return Ok(reader);
+        }
+        self.reader()
+    }
+
+    fn reader(&self) -> Result<Reader, FileError> {
         let (header, rows) = self.open()?;
-        let beginning = Beginning { fingerprint, header: header.clone(), first };
-        Ok((beginning, Reader { file: self.clone(), header, rows, first }))
+        let content = Sha256::digest(&header.columns).into();
+        Ok(Reader { file: self.clone(), header, rows, rows_read: 0, content })
     }
 
     fn open(&self) -> Result<(Header, Rows<Box<dyn Read + Send>>), FileError> {
@@ -91,32 +95,44 @@ impl Replayed {
     }
 }
 
-/// A file at its first data row.
+/// A file, read up to some row.
 pub(super) struct Reader {
     file: Replayed,
     header: Header,
     rows: Rows<Box<dyn Read + Send>>,
-    first: u64,
+    rows_read: u64,
+    /// The hash of what is read: of the header line, chained with each row.
+    content: [u8; 32],
 }
 
 impl Reader {
-    /// Hands over all rows from the first one to play; blocks. Stops early where nobody wants
-    /// them any more.
+    /// The header line.
+    pub(super) fn columns(&self) -> &str {
+        &self.header.columns
+    }
+
+    /// How many rows are behind it.
+    pub(super) fn rows_read(&self) -> u64 {
+        self.rows_read
+    }
+
+    /// Hands over the rows that follow; blocks. What can be read before a failure is handed over,
+    /// too. Stops early where nobody wants them any more.
     pub(super) fn read(mut self, batches: &Sender<Vec<Row>>) -> Result<(), FileError> {
         let mut batch = Vec::with_capacity(BATCH_ROWS);
         let mut bytes = 0;
-        let mut number = 0;
-        while let Some(row) = self.next_row()? {
-            if number >= self.first {
-                bytes += row.len();
-                batch.push(Row {
-                    number,
-                    event_ms: self.header.event_ms(&row),
-                    symbol: self.header.symbol(&row),
-                    bytes: row,
-                });
-            }
-            number += 1;
+        let end = loop {
+            let row = match self.next_bytes() {
+                Ok(Some(row)) => row,
+                end => break end.map(drop),
+            };
+            bytes += row.len();
+            batch.push(Row {
+                id: self.id(),
+                event_ms: self.header.event_ms(&row),
+                symbol: self.header.symbol(&row),
+                bytes: row,
+            });
             if batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
                 let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
                 bytes = 0;
@@ -124,14 +140,29 @@ impl Reader {
                     return Ok(());
                 }
             }
-        }
+        };
         // Nobody wants them any more, or they are the last ones: both is the end.
         let _ = batches.blocking_send(batch);
-        Ok(())
+        end
     }
 
-    fn next_row(&mut self) -> Result<Option<Bytes>, FileError> {
-        self.rows.next().map_err(|fault| self.file.cannot_be_read(&fault))
+    fn next_bytes(&mut self) -> Result<Option<Bytes>, FileError> {
+        let row = self.rows.next().map_err(|fault| self.file.cannot_be_read(&fault))?;
+        if let Some(row) = &row {
+            let chained = Sha256::new().chain_update(self.content).chain_update(row);
+            self.content = chained.finalize().into();
+            self.rows_read += 1;
+        }
+        Ok(row)
+    }
+
+    /// The message id of the row read last, `file:<hash>:<number>`: the first 16 hexadecimal digits
+    /// of the hash of the file up to and including the row, and its number from 0 on. So a file
+    /// that has grown goes on, and one that begins differently is another one.
+    fn id(&self) -> String {
+        let [a, b, c, d, e, f, g, h, ..] = self.content;
+        let hash = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        format!("file:{hash:016x}:{}", self.rows_read.saturating_sub(1))
     }
 }
 
@@ -148,32 +179,10 @@ fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     })
 }
 
-/// The first 16 hexadecimal digits of the SHA-256 of the file as it is stored.
-fn fingerprint(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = File::open(path)?;
-    let mut chunk = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(first_digits(hash.finalize().as_slice())),
-            Ok(read) => hash.update(&chunk[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// The message id of a row.
-pub(super) fn row_id(fingerprint: &str, number: u64) -> String {
-    format!("file:{fingerprint}:{number}")
-}
-
-/// The row after the one with the id `resume`; 0 where that is of another file.
-fn next_row(resume: Option<&str>, fingerprint: &str) -> u64 {
-    resume
-        .and_then(|id| id.strip_prefix("file:")?.strip_prefix(fingerprint)?.strip_prefix(':'))
-        .and_then(|number| number.parse::<u64>().ok()?.checked_add(1))
-        .unwrap_or(0)
+/// How many rows there are up to the one of this id, if it can be one of a file.
+fn rows_until(id: &str) -> Option<u64> {
+    let (_hash, number) = id.strip_prefix("file:")?.split_once(':')?;
+    number.parse::<u64>().ok()?.checked_add(1)
 }
 
 #[cfg(test)]
@@ -181,13 +190,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_on_after_the_row_of_its_own_id() {
-        let fingerprint = "0123456789abcdef";
-        assert_eq!(next_row(Some(&row_id(fingerprint, 0)), fingerprint), 1);
-        assert_eq!(next_row(Some(&row_id(fingerprint, 41)), fingerprint), 42);
-        assert_eq!(next_row(None, fingerprint), 0);
-        for other in ["file:fedcba9876543210:7", "file:0123456789abcdef:x", "sim:1:2:3", ""] {
-            assert_eq!(next_row(Some(other), fingerprint), 0, "{other:?}");
+    fn an_id_tells_how_many_rows_there_are_up_to_it() {
+        assert_eq!(rows_until("file:0123456789abcdef:0"), Some(1));
+        assert_eq!(rows_until("file:0123456789abcdef:41"), Some(42));
+        for other in ["file:0123456789abcdef:x", "sim:1:2:3", "file:7", ""] {
+            assert_eq!(rows_until(other), None, "{other:?}");
         }
     }
 }

@@ -60,10 +60,13 @@ impl<R: Read> Rows<R> {
         if !bytes[..line].contains(&b'"') {
             return Some(line);
         }
-        match quoted_end(bytes) {
+        // Never further than that, however much is in the buffer: it must not depend on it.
+        let head = &bytes[..bytes.len().min(LONGEST_QUOTED_ROW)];
+        let too_long = bytes.len() > LONGEST_QUOTED_ROW;
+        match quoted_end(head) {
             Some(end) => Some(end),
-            None if self.ended && closes(bytes) => Some(bytes.len()),
-            None if self.ended || bytes.len() > LONGEST_QUOTED_ROW => Some(line),
+            None if self.ended && !too_long && closes(bytes) => Some(bytes.len()),
+            None if self.ended || too_long => Some(line),
             None => None,
         }
     }
@@ -131,20 +134,30 @@ mod tests {
         }
     }
 
+    fn in_pieces(text: &str, size: usize) -> Vec<String> {
+        let mut rows = Rows::new(Pieces(text.as_bytes(), size));
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            all.push(String::from_utf8(row.to_vec()).unwrap());
+        }
+        all
+    }
+
     fn rows(text: &str) -> Vec<String> {
-        let in_pieces = |size| {
-            let mut rows = Rows::new(Pieces(text.as_bytes(), size));
-            let mut all = Vec::new();
-            while let Some(row) = rows.next().unwrap() {
-                all.push(String::from_utf8(row.to_vec()).unwrap());
-            }
-            all
-        };
-        let whole = in_pieces(usize::MAX);
+        let whole = in_pieces(text, usize::MAX);
         if text.len() < 1_000 {
-            assert_eq!(in_pieces(1), whole);
+            assert_eq!(in_pieces(text, 1), whole);
         }
         whole
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_how_much_is_read_at_once() {
+        let many = "2,b\n".repeat(LONGEST_QUOTED_ROW / 4 + 1_000);
+        let text = format!("1,\"a\n{many}3,\"c\"\n");
+        let all = in_pieces(&text, 1_000);
+        assert_eq!(all.len(), LONGEST_QUOTED_ROW / 4 + 1_002);
+        assert!(in_pieces(&text, usize::MAX) == all);
     }
 
     #[test]

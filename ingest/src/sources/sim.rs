@@ -1,6 +1,7 @@
 //! The simulator: a random walk for a set of symbols, the same for the same seed.
 //!
-//! It never pretends to be a market: the source of every tick is `sim`, its venue `SIM`.
+//! Prices begin where the well-known stocks have been, and move by a cent or two. It never pretends
+//! to be a market: the source of every tick is `sim`, its venue `SIM`.
 
 use std::time::Duration;
 
@@ -21,6 +22,22 @@ const MAX_TICKS_PER_SEC: u32 = 1_000_000;
 
 /// After a halt as long as this, the ticks that were not made up are not made up for.
 const HALT: Duration = Duration::from_secs(1);
+
+/// Where well-known stocks begin, in cents; others begin between 20 and 500.
+const STARTS: [(&str, u64); 12] = [
+    ("AAPL", 18_743),
+    ("AMD", 14_160),
+    ("AMZN", 17_825),
+    ("BRK.B", 41_280),
+    ("GOOG", 15_219),
+    ("GOOGL", 15_087),
+    ("JPM", 19_662),
+    ("META", 48_410),
+    ("MSFT", 41_550),
+    ("NVDA", 12_179),
+    ("SPY", 52_133),
+    ("TSLA", 24_842),
+];
 
 /// The simulator.
 pub(super) struct Sim {
@@ -111,7 +128,13 @@ impl Pace {
 /// Prices that walk, in cents.
 struct Walk {
     random: SmallRng,
-    prices: Vec<(Symbol, u64)>,
+    prices: Vec<Price>,
+}
+
+struct Price {
+    symbol: Symbol,
+    start: u64,
+    cents: u64,
 }
 
 /// One step of one symbol.
@@ -126,19 +149,29 @@ impl Walk {
         let mut random = SmallRng::seed_from_u64(seed);
         let prices = symbols
             .iter()
-            .map(|symbol| (symbol.clone(), random.random_range(2_000..50_000)))
+            .map(|symbol| {
+                // Drawn for each, so that the others do not depend on who is well known.
+                let drawn = random.random_range(2_000..50_000);
+                let known = STARTS.iter().find(|(name, _)| *name == symbol.as_str());
+                let start = known.map_or(drawn, |&(_, start)| start);
+                Price { symbol: symbol.clone(), start, cents: start }
+            })
             .collect();
         Self { random, prices }
     }
 
-    /// One symbol moves by at most a thousandth, and at least may move by a cent.
+    /// One symbol moves by at most one part in 10,000, or by a cent, and stays between half and
+    /// twice of where it began. Most trades are of round lots.
     fn step(&mut self) -> Step<'_> {
         let moved = self.random.random_range(0..self.prices.len());
         // In range: it was drawn from the range.
-        let (symbol, cents) = &mut self.prices[moved];
-        let reach = (*cents / 1_000).max(1);
-        *cents = (*cents - reach + self.random.random_range(0..=2 * reach)).max(100);
-        Step { symbol, cents: *cents, size: self.random.random_range(1..=500) }
+        let Price { symbol, start, cents } = &mut self.prices[moved];
+        let reach = (*cents / 10_000).max(1);
+        let walked = *cents - reach + self.random.random_range(0..=2 * reach);
+        *cents = walked.clamp(*start / 2, *start * 2);
+        let odd = self.random.random_ratio(3, 10);
+        let size = self.random.random_range(1..=if odd { 99 } else { 5 });
+        Step { symbol, cents: *cents, size: if odd { size } else { 100 * size } }
     }
 }
 
@@ -183,8 +216,24 @@ mod tests {
     #[test]
     fn prices_stay_prices() {
         for (symbol, cents, size) in steps(3, 200_000) {
-            assert!((100..10_000_000).contains(&cents), "{symbol} at {cents}");
-            assert!((1..=500).contains(&size));
+            assert!((1_000..100_000).contains(&cents), "{symbol} at {cents}");
+            assert!((1..=99).contains(&size) || size % 100 == 0 && (100..=500).contains(&size));
+        }
+    }
+
+    #[test]
+    fn well_known_stocks_look_like_themselves() {
+        // An hour at the default rate.
+        let mut walk = Walk::new(1, &sim(1, 1).symbols);
+        let mut before: std::collections::HashMap<_, _> = STARTS.into();
+        for _ in 0..72_000 {
+            let step = walk.step();
+            let before = before.get_mut(step.symbol.as_str()).expect("a well-known stock");
+            assert!(before.abs_diff(step.cents) <= step.cents / 5_000 + 1);
+            *before = step.cents;
+        }
+        for (symbol, start) in STARTS {
+            assert!(before[symbol].abs_diff(start) < start / 10, "{symbol} at {}", before[symbol]);
         }
     }
 

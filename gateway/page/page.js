@@ -63,8 +63,34 @@ function take(symbol, update) {
   if (quote.trend.length > TREND_POINTS) quote.trend.shift();
   quote.counted += 1;
   changed.add(quote);
-  if (update.source === "sim") at("simulated").hidden = false;
 }
+
+// Says in words what is no market's price of this moment.
+function notice() {
+  let simulated = 0;
+  let replayed = 0;
+  for (const { source } of quotes.values()) {
+    if (source === "sim") simulated += 1;
+    if (source === "file") replayed += 1;
+  }
+  const share = (count) => (count === quotes.size ? "These prices are" : "Some of these prices are");
+  const words = [];
+  if (simulated) words.push(`${share(simulated)} simulated: made up, and of no market.`);
+  if (replayed) words.push(`${share(replayed)} replayed from a file: their times are those of the recording.`);
+  at("notice").hidden = !words.length;
+  if (at("notice").textContent !== words.join(" ")) at("notice").textContent = words.join(" ");
+}
+
+// Rows in sight are drawn at once, the others once a second: they are still read, by a search in the
+// page or by a screen reader.
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const quote = quotes.get(target.dataset.symbol);
+    if (!quote) continue;
+    quote.inSight = isIntersecting;
+    if (isIntersecting) changed.add(quote);
+  }
+});
 
 // ---- table ---------------------------------------------------------------------------------
 
@@ -74,6 +100,9 @@ function rowOf(quote) {
   const head = document.createElement("th");
   head.scope = "row";
   head.textContent = quote.symbol;
+  const below = document.createElement("small");
+  below.className = "badge";
+  head.append(below);
   row.append(head);
   const cells = {};
   for (const field of ["price", "change", "trend", "size", "venue", "source", "time", "rate"]) {
@@ -92,30 +121,40 @@ function rowOf(quote) {
   const badge = document.createElement("span");
   badge.className = "badge";
   cells.source.append(badge);
-  return { element: row, cells, line, badge };
+  const change = [document.createElement("span"), document.createElement("span")];
+  cells.change.append(change[0], " ", change[1]);
+  return { element: row, cells, change, line, badges: [badge, below] };
+}
+
+function render(quote) {
+  changed.delete(quote);
+  if (quote.row) draw(quote);
+  quote.flash = 0;
 }
 
 function draw(quote) {
-  const { cells, line, badge } = quote.row;
+  const { cells, line, badges } = quote.row;
+  const [amount, share] = quote.row.change;
   cells.price.textContent = quote.price;
   const change = difference(quote.first, quote.price);
-  const share = 100 * (Number(quote.price) / Number(quote.first) - 1);
+  const percent = 100 * (Number(quote.price) / Number(quote.first) - 1);
   const sign = change.sign > 0 ? "+" : change.sign < 0 ? "−" : "";
-  const percent = Number.isFinite(share) ? ` (${sign}${Math.abs(share).toFixed(2)} %)` : "";
-  cells.change.textContent = `${sign}${change.text}${percent}`;
+  amount.textContent = `${sign}${change.text}`;
+  share.textContent = Number.isFinite(percent) ? `(${sign}${Math.abs(percent).toFixed(2)} %)` : "";
   const direction = change.sign > 0 ? "up" : change.sign < 0 ? "down" : "flat";
   cells.change.dataset.direction = cells.trend.dataset.direction = direction;
   line.setAttribute("d", path(quote.trend));
   cells.size.textContent = quote.size ?? "–";
   cells.venue.textContent = quote.exchange ?? "–";
   const simulated = quote.source === "sim";
-  badge.textContent = simulated ? "SIMULATED" : quote.source ?? "–";
-  badge.toggleAttribute("data-simulated", simulated);
+  for (const badge of badges) {
+    badge.textContent = simulated ? "SIMULATED" : quote.source ?? "–";
+    badge.toggleAttribute("data-simulated", simulated);
+  }
   cells.time.textContent = clock(quote.timestamp);
   cells.time.title = quote.timestamp;
   cells.rate.textContent = quote.rate;
-  if (quote.flash) flash(cells.price, quote.flash > 0 ? "flash-up" : "flash-down");
-  quote.flash = 0;
+  if (quote.flash && quote.inSight) flash(cells.price, quote.flash > 0 ? "flash-up" : "flash-down");
 }
 
 function flash(cell, name) {
@@ -150,8 +189,10 @@ function arrange() {
   const keep = new Set(shown);
   for (const quote of quotes.values()) {
     if (quote.row && !keep.has(quote.symbol)) {
+      sight.unobserve(quote.row.element);
       quote.row.element.remove();
       quote.row = null;
+      quote.inSight = false;
     }
   }
   let before = at("rows").firstChild;
@@ -159,6 +200,7 @@ function arrange() {
     const quote = quotes.get(symbol);
     if (!quote.row) {
       quote.row = rowOf(quote);
+      sight.observe(quote.row.element);
       changed.add(quote);
     }
     if (quote.row.element === before) before = before.nextSibling;
@@ -177,8 +219,7 @@ function frame() {
     reordered = false;
     arrange();
   }
-  for (const quote of changed) if (quote.row) draw(quote);
-  changed.clear();
+  for (const quote of changed) if (quote.inSight) render(quote);
   requestAnimationFrame(frame);
 }
 
@@ -264,6 +305,7 @@ function reconnect(event) {
 function status(state, text) {
   at("status").dataset.state = state;
   at("status").textContent = text;
+  document.querySelector("main").toggleAttribute("data-stale", state !== "live");
 }
 
 function complain(text) {
@@ -272,6 +314,7 @@ function complain(text) {
 }
 
 setInterval(() => {
+  notice();
   // Sequences count all ticks, also those that conflation left out.
   at("rate").textContent = (rateSeq ? Math.max(lastSeq - rateSeq, 0) : 0).toLocaleString("en");
   settledSeq = rateSeq;
@@ -281,6 +324,7 @@ setInterval(() => {
     quote.rate = quote.counted;
     quote.counted = 0;
   }
+  changed.forEach(render);
   if (socket && socket.readyState === WebSocket.OPEN && Date.now() - heardAt > SILENCE_MS) {
     const silent = socket;
     reconnect({ reason: "the server fell silent" });

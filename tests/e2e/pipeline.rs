@@ -71,7 +71,7 @@ impl Pipeline {
 
         check_raw(&raw, &self.trades);
         check_ticks(&ticks, &self.trades);
-        check_rejected(&rejections);
+        check_rejected(&rejections, &raw, &self.trades);
         check_received(&self.subscriber.received(), &ticks, &self.trades);
         self.check_stores(usable).await;
     }
@@ -171,12 +171,15 @@ fn check_ticks(ticks: &[Stored], trades: &Trades) {
     }
 }
 
-fn check_rejected(rejected: &[Stored]) {
-    for stored in rejected {
+/// Every row that cannot be used once, in order, byte for byte, with where it came from and why.
+fn check_rejected(rejected: &[Stored], raw: &[Stored], trades: &Trades) {
+    for (stored, (place, row)) in rejected.iter().zip(trades.unusable()) {
+        assert_eq!(stored.body(), row);
+        let origin = raw[place].message.sequence.to_string();
+        assert_eq!(stored.header(headers::RAW_SEQUENCE), origin);
         let subject = &stored.message.subject;
         assert_eq!(*subject, format!("ticks.rejected.file.{}", stored.header(headers::REASON)));
         assert!(!stored.header(headers::ERROR).is_empty(), "{subject}");
-        assert!(!stored.header(headers::RAW_SEQUENCE).is_empty(), "{subject}");
     }
 }
 

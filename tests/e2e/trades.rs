@@ -32,7 +32,7 @@ impl Trades {
     /// So many trades from the opening of the day on.
     pub(crate) fn from_the_open(count: usize) -> Self {
         let rows = real(count).unwrap_or_else(|| made(count));
-        assert_eq!(rows.len(), count);
+        assert_eq!(rows.len(), count, "the file of trades is too short from the opening on");
         Self { rows }
     }
 
@@ -72,7 +72,12 @@ impl Trades {
 
     /// How many rows can be used.
     pub(crate) fn usable(&self) -> usize {
-        self.rows.iter().filter(|row| usable(row).is_some()).count()
+        self.rows.len() - self.unusable().count()
+    }
+
+    /// The rows that must be rejected, with their places from 0 on.
+    pub(crate) fn unusable(&self) -> impl Iterator<Item = (usize, &String)> {
+        self.rows.iter().enumerate().filter(|(_, row)| usable(row).is_none())
     }
 }
 
@@ -87,8 +92,13 @@ fn usable(row: &str) -> Option<Trade> {
 fn real(count: usize) -> Option<Vec<String>> {
     let file =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/us-equity-trades-2013-10-07.csv.gz");
-    let file = std::env::var("LIZARDS_TEST_TRADES").unwrap_or_else(|_| file.to_owned());
-    let lines = BufReader::new(GzDecoder::new(std::fs::File::open(file).ok()?)).lines();
+    let named = std::env::var("LIZARDS_TEST_TRADES").ok();
+    let file = match std::fs::File::open(named.as_deref().unwrap_or(file)) {
+        Ok(file) => file,
+        Err(_) if named.is_none() => return None,
+        Err(fault) => panic!("LIZARDS_TEST_TRADES: {fault}"),
+    };
+    let lines = BufReader::new(GzDecoder::new(file)).lines();
     let from_the_open = lines.map_while(Result::ok).skip(1).skip_while(|row| {
         row.split(',').next().and_then(|ts| ts.parse::<u64>().ok()).is_none_or(|ts| ts < OPEN_MS)
     });

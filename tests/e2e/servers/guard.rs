@@ -13,6 +13,9 @@ use tempfile::TempDir;
 /// What runs beside the server; see its first lines.
 const SCRIPT: &str = include_str!("guard.sh");
 
+/// How long a kill or a start may take to be carried out.
+const ORDER_WITHIN: Duration = Duration::from_secs(15);
+
 /// How often a server is asked whether it has come so far.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -65,15 +68,21 @@ impl Guard {
     /// Kills the server as a crash would; its files stay.
     pub(crate) async fn kill(&mut self) {
         self.order("kill");
-        while !self.has_ended() {
-            tokio::time::sleep(POLL).await;
-        }
+        self.until_ended(true).await;
     }
 
     /// Starts it again after [`Guard::kill`].
     pub(crate) async fn start_again(&mut self) {
         self.order("start");
-        while self.has_ended() {
+        self.until_ended(false).await;
+    }
+
+    async fn until_ended(&self, ended: bool) {
+        let since = Instant::now();
+        while self.has_ended() != ended {
+            let what = if ended { "does not end" } else { "does not stay started" };
+            let in_time = since.elapsed() < ORDER_WITHIN;
+            assert!(in_time, "{} {what}. Its log ends with:\n{}", self.name, self.log_tail());
             tokio::time::sleep(POLL).await;
         }
     }

@@ -1,28 +1,16 @@
 //! NATS with JetStream, one server per test.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Command, time::Duration};
 
-use serde::Deserialize;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use super::{find, guard, guard::Guard};
+use super::{find, guard, guard::Guard, port};
 
 /// A private nats-server with a store of its own; stopped when dropped.
 pub(crate) struct NatsServer {
     guard: Guard,
     address: String,
     monitor: String,
-}
-
-/// The file in which nats-server says which ports it got.
-#[derive(Deserialize)]
-struct Ports {
-    nats: Vec<String>,
-    monitoring: Vec<String>,
 }
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -55,19 +43,20 @@ impl NatsServer {
 
     async fn launch(args: &[&str], jetstream: &str) -> Self {
         let directory = guard::directory("nats");
+        // Not ports of its own choice: while it is down, one of those could become the near end of
+        // a client's connection, even of one that tries to come back to it.
+        let [address, monitor] = [(); 2].map(|()| format!("127.0.0.1:{}", port::free()));
         let config = directory.path().join("server.conf");
-        std::fs::create_dir(directory.path().join("ports")).expect("the directory is ours");
-        write_config(directory.path(), "127.0.0.1:-1", "127.0.0.1:-1", jetstream);
+        let text = format!(
+            "listen: \"{address}\"\nhttp: \"{monitor}\"\n\
+             jetstream {{ store_dir: \"{store}\"\n{jetstream} }}\n",
+            store = directory.path().join("store").display(),
+        );
+        std::fs::write(&config, text).expect("the directory is ours");
 
         let mut server = Command::new(nats_server_program());
         server.arg("--config").arg(config).args(args);
         let guard = Guard::start("nats-server", directory, "KILL", &server);
-
-        let ports = guard.until(READY_WITHIN, async || read_ports(guard.directory())).await;
-        let without_scheme = |url: &String| url.replace("nats://", "").replace("http://", "");
-        let address = without_scheme(&ports.nats[0]);
-        let monitor = without_scheme(&ports.monitoring[0]);
-        write_config(guard.directory(), &address, &monitor, jetstream);
         let started = Self { guard, address, monitor };
         started.answers().await;
         started
@@ -105,19 +94,4 @@ impl NatsServer {
         };
         self.guard.until(READY_WITHIN, greeting).await;
     }
-}
-
-fn write_config(directory: &Path, listen: &str, monitor: &str, jetstream: &str) {
-    let text = format!(
-        "listen: \"{listen}\"\nhttp: \"{monitor}\"\nports_file_dir: \"{ports}\"\n\
-         jetstream {{ store_dir: \"{store}\"\n{jetstream} }}\n",
-        ports = directory.join("ports").display(),
-        store = directory.join("store").display(),
-    );
-    std::fs::write(directory.join("server.conf"), text).expect("the directory is ours");
-}
-
-fn read_ports(directory: &Path) -> Option<Ports> {
-    let file = std::fs::read_dir(directory.join("ports")).ok()?.next()?.ok()?.path();
-    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }

@@ -48,7 +48,12 @@ impl Drop for VirtualHost {
 impl Server {
     async fn start() -> Self {
         // Not the wrapper in /usr/sbin, which would run it as the system's service does.
-        let places = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"];
+        let places = [
+            "/usr/lib/rabbitmq/bin/rabbitmq-server",
+            "/usr/local/sbin/rabbitmq-server",
+            "/opt/homebrew/sbin/rabbitmq-server",
+            "rabbitmq-server",
+        ];
         let program = find::program("LIZARDS_TEST_RABBITMQ", &places);
         let directory = guard::directory("rabbitmq");
         let (port, management) = (port::free(), port::free());

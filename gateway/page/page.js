@@ -201,7 +201,7 @@ function arrange() {
     if (!quote.row) {
       quote.row = rowOf(quote);
       sight.observe(quote.row.element);
-      changed.add(quote);
+      render(quote);
     }
     if (quote.row.element === before) before = before.nextSibling;
     else at("rows").insertBefore(quote.row.element, before);

@@ -2,7 +2,10 @@
 
 use std::process::Output;
 
+use futures_util::TryStreamExt;
+
 use crate::{
+    eventually::eventually,
     lizards::Installation,
     servers::{NatsServer, postgres},
 };
@@ -19,6 +22,44 @@ fn a_fresh_machine_is_well() {
     let (well, said) = run(&installation, &["doctor"]);
     assert!(well && said.contains("Nothing is wrong"), "{said}");
     assert!(said.contains("clocks agree"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(installation.folder()).expect("it is there").collect();
+    assert!(left.is_empty(), "{left:?} was left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_left_as_it_is() {
+    let nats = NatsServer::start().await;
+    let client = async_nats::connect(nats.url()).await.expect("it runs");
+    let jetstream = async_nats::jetstream::new(client);
+    let kept = async_nats::jetstream::stream::Config {
+        name: "TICKS_RAW".into(),
+        subjects: vec!["ticks.raw.>".into()],
+        max_age: std::time::Duration::from_secs(365 * 24 * 3_600),
+        ..Default::default()
+    };
+    jetstream.create_stream(kept.clone()).await.expect("JetStream is on");
+    let (well, said) =
+        tokio::task::block_in_place(|| run(&Installation::at(&nats.url()), &["doctor"]));
+    assert!(well, "{said}");
+    let names: Vec<String> = jetstream.stream_names().try_collect().await.expect("it answers");
+    assert_eq!(names, ["TICKS_RAW"]);
+    let stream = jetstream.get_stream("TICKS_RAW").await.expect("it is there");
+    assert_eq!(stream.cached_info().config.max_age, kept.max_age);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lizards_that_runs_already_is_no_fault() {
+    let mut installation = Installation::private();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    installation.set("gateway.listen", free.local_addr().expect("it is bound"));
+    drop(free);
+    let up = installation.start("up", &["up"]);
+    eventually(std::time::Duration::from_secs(60), "it is up", async || {
+        up.log().contains("Lizards is up").then_some(())
+    })
+    .await;
+    let (well, said) = tokio::task::block_in_place(|| run(&installation, &["doctor"]));
+    assert!(well && said.contains("lizards runs already"), "{said}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What goes wrong at the start is one line that says what and where, and a failing exit code.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Duration};
 
-use crate::{lizards::Installation, servers::NatsServer};
+use crate::{eventually::eventually, lizards::Installation, servers::NatsServer};
 
 /// Runs to the end, which must come by itself, and gives what was printed to standard error that
 /// is not a log line.
@@ -86,6 +86,59 @@ fn a_nats_that_is_not_there() {
     drop(free);
     let line = complaint(&Installation::at(&url), &["gateway"]);
     assert!(line.contains(&url), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_in_use() {
+    let installation = Installation::private();
+    let first = installation.start("up", &["up"]);
+    eventually(Duration::from_secs(60), "the first is up", async || {
+        first.log().contains("Lizards is up").then_some(())
+    })
+    .await;
+    let line = tokio::task::block_in_place(|| complaint(&installation, &["up"]));
+    assert!(line.contains("another lizards") && line.contains("--data-dir"), "{line}");
+}
+
+/// A pipe whose reader has gone is no fault.
+#[test]
+fn an_output_that_nobody_reads() {
+    let installation = Installation::private();
+    for (args, stderr) in [(&["config"][..], "2>/dev/null"), (&["up"][..], "2>&1")] {
+        let program = installation.command(args);
+        let script = format!(
+            r#"{{ timeout -s INT 4 "$0" {} {stderr}; echo $? >&3; }} 3>"$1" | head -c 1 >/dev/null"#,
+            args[0]
+        );
+        let status = installation.folder().join("status");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).arg(program.get_program()).arg(&status);
+        shell.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        assert!(shell.status().expect("there is a shell").success());
+        let status = std::fs::read_to_string(&status).expect("it was written");
+        // 124: it ran until `timeout` interrupted it.
+        let wanted = if args[0] == "up" { "124" } else { "0" };
+        assert_eq!(status.trim(), wanted, "{args:?}");
+    }
+}
+
+/// Who is asked to stop while waiting for NATS has nothing to complain about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_before_nats_answers() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("nats://{}", free.local_addr().expect("it is bound"));
+    drop(free);
+    let mut process = Installation::at(&url)
+        .command(&["process"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the program is built");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let killed = std::process::Command::new("kill").arg(process.id().to_string()).status();
+    assert!(killed.expect("there is a `kill`").success());
+    let since = std::time::Instant::now();
+    let status = tokio::task::block_in_place(|| process.wait().expect("it ends"));
+    assert!(status.success() && since.elapsed() < Duration::from_secs(2), "{status}");
 }
 
 /// A disk of 8 MiB: streams of gigabytes do not fit, and the server says so before anything runs.

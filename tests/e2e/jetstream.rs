@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use nats::{Broker, JetStream, Nats, NatsConfig, topology::StreamsConfig};
+use nats::{
+    Broker, BrokerError, Exclusivity, JetStream, Nats, NatsConfig, NewMessage,
+    topology::{self, Stream, StreamsConfig},
+};
 
 use crate::{broker_conformance::conformance_tests, servers::NatsServer};
 
@@ -16,3 +19,51 @@ async fn start() -> (NatsServer, JetStream) {
 }
 
 conformance_tests!(start);
+
+/// An acknowledgement carries the delivery number of the session that sends it, and the successor's
+/// numbers are lower. One that arrives after a take-over must not hide the successor's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_acknowledgement_of_a_predecessor_does_no_harm() {
+    const WINDOW: u32 = 8;
+    let durable = topology::Durable {
+        name: "small",
+        stream: Stream::Raw,
+        description: "a small window",
+        window: WINDOW,
+    };
+    let (_server, broker) = start().await;
+    let mut publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await.unwrap();
+    for number in 0..100 {
+        let subject = "ticks.raw.sim.A".to_owned();
+        let body = number.to_string().into();
+        publisher.send(NewMessage { subject, headers: Vec::new(), body }).await.unwrap();
+        publisher.confirmed().await.unwrap();
+    }
+    let mut stalled = broker.consumer(&durable).await.unwrap();
+    for sequence in 1..=50 {
+        assert_eq!(stalled.next().await.unwrap().sequence, sequence);
+        stalled.acknowledge(sequence).await.unwrap();
+    }
+    assert_eq!(stalled.next().await.unwrap().sequence, 51);
+    let mut sessions = vec![broker.consumer(&durable).await.unwrap()];
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stalled.acknowledge(51).await.unwrap();
+    let mut last = 0;
+    let all = async {
+        while last < 100 {
+            let session = sessions.last_mut().unwrap();
+            match session.next().await {
+                Ok(message) => {
+                    last = last.max(message.sequence);
+                    session.acknowledge(message.sequence).await.unwrap();
+                }
+                Err(BrokerError::Unreachable(_)) => {
+                    sessions.push(broker.consumer(&durable).await.unwrap());
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    };
+    // Well within the time after which the server would deliver again.
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("it goes on");
+}

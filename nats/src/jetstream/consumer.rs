@@ -153,7 +153,7 @@ impl Consumer for Session {
                     continue;
                 }
                 // We have acknowledged it, and the server does not know: the acknowledgement was
-                // lost, or one that our predecessor sent late, with its own numbers, hides it.
+                // lost with a connection. With a full window nothing new would ever come.
                 return Err(unreachable("the server has not taken an acknowledgement"));
             }
             self.last_sequence = message.sequence;

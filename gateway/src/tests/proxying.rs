@@ -9,7 +9,7 @@ use axum::{
     routing::{any, post},
 };
 use futures_util::future::join_all;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -124,6 +124,26 @@ async fn a_broken_answer_is_502() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
+    let gateway = Gateway::unlimited().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    gateway.knows(PROVIDE, "dies", listener.local_addr().unwrap(), 0);
+    tokio::spawn(async move {
+        // The second is too large for the cache, and has begun when it breaks.
+        for length in [100, 1_000_000] {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let _ = connection.read(&mut [0; 1_024]).await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\nhalf");
+            connection.write_all(head.as_bytes()).await.unwrap();
+        }
+    });
+    assert_eq!(problem(gateway.get("/ticks/IBM")).await.0, 502);
+    let begun = gateway.get("/ticks/IBM").send().await.unwrap();
+    assert_eq!(begun.status(), 200);
+    assert!(begun.bytes().await.is_err());
+}
+
+#[tokio::test]
 async fn no_answer_in_time_is_504() {
     let config = Config { upstream_timeout_ms: 100, ..Config::default() };
     let gateway = Gateway::start(config).await;
@@ -222,6 +242,13 @@ async fn too_many_requests_are_refused_with_retry_after() {
     let refused = gateway.get("/symbols").send().await.unwrap();
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_eq!(problem(gateway.get("/")).await.0, 429);
+    let upgrade = gateway
+        .get("/ws")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(problem(upgrade).await.0, 429);
 }
 
 #[tokio::test]

@@ -75,12 +75,12 @@ async fn session(
             publisher.send(message(first)).await?;
             window.confirmed(publisher.confirmed().await?);
         }
-    } else if !window.payloads.is_empty()
+    } else if !window.is_empty()
         && let Some(stored) = newest_id(broker, &window.source).await?
     {
         window.stored(&stored);
     }
-    if window.payloads.is_empty() {
+    if window.is_empty() {
         window.status.publishing_works();
     }
     for payload in &window.payloads {
@@ -88,10 +88,10 @@ async fn session(
     }
     let mut open = true;
     let mut fetched = Vec::with_capacity(BATCH);
-    while open || !window.payloads.is_empty() {
+    while open || !window.is_empty() {
         tokio::select! {
             biased;
-            receipt = publisher.confirmed(), if !window.payloads.is_empty() => {
+            receipt = publisher.confirmed(), if !window.is_empty() => {
                 let receipt = receipt?;
                 if !receipt.duplicate {
                     backoff.reset();
@@ -179,6 +179,11 @@ impl Window {
         self.bytes += payload.body.len();
         self.payloads.push_back(payload);
         self.in_flight.increment(1);
+    }
+
+    /// Whether everything in it is confirmed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.payloads.is_empty()
     }
 
     fn is_full(&self) -> bool {

@@ -134,9 +134,13 @@ impl Supervised {
                 () = stop.drained() => warn!(%source, "stopped before the broker had everything"),
             }
         };
-        let (end, ()) = tokio::join!(fetching, publishing);
+        let (mut end, ()) = tokio::join!(fetching, publishing);
         while let Ok(payload) = intake.try_recv() {
             window.push(payload);
+        }
+        // At its end is only what is also published.
+        if !window.is_empty() && matches!(end, Ok(End::Finished)) {
+            end = Ok(if stop.lost.is_cancelled() { End::Lost } else { End::Shutdown });
         }
         end
     }
@@ -307,7 +311,7 @@ mod tests {
             sleep(Duration::from_secs(3)).await;
             shutdown.cancel();
         });
-        assert_eq!(end.await, End::Finished);
+        assert_eq!(end.await, End::Shutdown);
         assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     }
 
@@ -329,6 +333,20 @@ mod tests {
         assert_eq!(back.ids(), ids(20));
         let resumed = source.resumed.lock().unwrap().clone();
         assert_eq!(resumed, [None, Some("sim:1:1:9".into())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_whose_end_is_not_published_is_not_at_its_end() {
+        let (supervised, _) = supervised(1);
+        let away = FakeBroker::new(std::iter::repeat_n(Fault::Open, 1_000));
+        let mut window = supervised.window();
+        let end = own(&supervised, &away, &mut window, async |_, lease| {
+            sleep(Duration::from_secs(3)).await;
+            lease.cancel();
+        });
+        assert_eq!(end.await, End::Lost);
+        assert!(!window.is_empty());
+        assert_ne!(supervised.status.snapshot().state, SourceState::Finished);
     }
 
     #[test]

@@ -18,7 +18,11 @@ impl fmt::Display for Loaded {
                 section = place;
             }
             let is_set = value.as_str().is_none_or(|text| !text.is_empty());
-            let shown = if key.secret && is_set && *origin != Origin::Default {
+            // Refused when a role starts; not shown even so.
+            let has_credentials =
+                value.as_str().is_some_and(|text| text.contains("://") && text.contains('@'));
+            let hidden = key.secret && is_set && *origin != Origin::Default;
+            let shown = if hidden || has_credentials && *origin != Origin::Default {
                 Value::String(HIDDEN.to_owned())
             } else {
                 value.clone()

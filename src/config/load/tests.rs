@@ -104,6 +104,8 @@ fn a_secret_comes_from_the_environment_or_a_file_and_never_from_a_flag() {
     assert_eq!(loaded.config.nats.password, "hush");
     assert!(fault(&[], "", &["nats.password=x"]).contains("LIZARDS_NATS_PASSWORD"));
     assert!(!loaded.to_string().contains("hush"));
+    let in_url = load(&[("LIZARDS_NATS_URL", "nats://me:hush@a:1")], "", &[]).unwrap();
+    assert!(!in_url.to_string().contains("hush"), "{in_url}");
     assert!(fault(&[("LIZARDS_NATS_PORT_FILE", "pw")], "", &[]).contains("LIZARDS_NATS_PORT_FILE"));
 }
 

@@ -10,7 +10,7 @@ const SLOW_CLIENTS: &str = "lizards_provide_slow_clients_total";
 const CLIENT_ERRORS: &str = "lizards_provide_client_errors_total";
 const REPLAYS: &str = "lizards_provide_replays_total";
 
-/// Says what they are.
+/// Says what they are, and begins to count: a rate needs the zero before the first event.
 pub(crate) fn describe() {
     describe_counter!(TICKS, "Ticks that came from the stream into the hub");
     describe_counter!(DELIVERIES, "Price updates written to WebSocket clients");
@@ -18,6 +18,9 @@ pub(crate) fn describe() {
     describe_counter!(SLOW_CLIENTS, "WebSocket clients closed because they read too slowly");
     describe_counter!(CLIENT_ERRORS, "Errors sent to WebSocket clients, by code");
     describe_counter!(REPLAYS, "Replays that WebSocket clients asked for");
+    for name in [TICKS, DELIVERIES, SLOW_CLIENTS, REPLAYS] {
+        counter!(name).increment(0);
+    }
 }
 
 /// So many ticks came from the stream into the hub.

@@ -1,7 +1,7 @@
 //! The handles that all roles share, and how a role becomes reachable.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -28,7 +28,7 @@ pub struct ServiceConfig {
     /// The name of this instance in the registry. Empty: made from the process and the time.
     pub instance: String,
     /// The address at which other machines reach this one, written into the registry. Empty: the
-    /// address that the service listens on.
+    /// address that the service listens on, and 127.0.0.1 where that is every address.
     pub advertise: String,
     /// How long a lease or a registration outlives its owner, in milliseconds.
     pub lease_ttl_ms: u64,
@@ -131,10 +131,13 @@ impl Context {
     }
 
     fn instance_at(&self, service: &str, address: SocketAddr) -> Instance {
-        let ip_address = if self.advertise.is_empty() {
-            address.ip().to_string()
-        } else {
+        let ip_address = if !self.advertise.is_empty() {
             self.advertise.to_string()
+        } else if address.ip().is_unspecified() {
+            warn!(role = service, "service.advertise is empty: only this machine will find it");
+            Ipv4Addr::LOCALHOST.to_string()
+        } else {
+            address.ip().to_string()
         };
         Instance {
             service: service.to_owned(),

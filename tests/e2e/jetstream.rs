@@ -67,3 +67,15 @@ async fn a_late_acknowledgement_of_a_predecessor_does_no_harm() {
     // Well within the time after which the server would deliver again.
     tokio::time::timeout(Duration::from_secs(30), all).await.expect("it goes on");
 }
+
+/// What is larger than the server takes is refused for good, not a connection to be made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_is_refused() {
+    let (_server, broker) = start().await;
+    let mut publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await.unwrap();
+    let subject = "ticks.raw.sim.A".to_owned();
+    // The server's default limit is 1 MiB.
+    let body = vec![b'x'; 2 << 20].into();
+    let sent = publisher.send(NewMessage { subject, headers: Vec::new(), body }).await;
+    assert!(matches!(sent, Err(BrokerError::Refused(_))), "{sent:?}");
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use async_nats::{Client, HeaderMap, Subscriber, header};
+use async_nats::{Client, HeaderMap, Subscriber, client::PublishErrorKind, header};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -140,7 +140,12 @@ impl Publisher for Session {
         );
         // A server that stalls lets the queue of the connection fill up.
         match timeout(RECEIPT_TIMEOUT, sending).await {
-            Ok(sent) => sent.map_err(unreachable)?,
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) if fault.kind() == PublishErrorKind::Send => {
+                return Err(unreachable(fault));
+            }
+            // Sent again, it would be refused again.
+            Ok(Err(fault)) => return Err(BrokerError::Refused(fault.to_string())),
             Err(_) => return Err(unreachable("the server takes no message")),
         }
         if self.in_flight.is_empty() {

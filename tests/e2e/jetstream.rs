@@ -64,7 +64,7 @@ async fn a_late_acknowledgement_of_a_predecessor_does_no_harm() {
             }
         }
     };
-    // Well within the time after which the server would deliver again.
+    // At the latest when the server delivers again.
     tokio::time::timeout(Duration::from_secs(30), all).await.expect("it goes on");
 }
 

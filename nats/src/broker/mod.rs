@@ -76,7 +76,9 @@ pub trait Consumer: Send {
     /// The next message of the stream. Cancel safe.
     async fn next(&mut self) -> Result<Message, BrokerError>;
 
-    /// Acknowledges everything up to and including this sequence.
+    /// Acknowledges everything up to and including this sequence. It is on its way, and one that
+    /// has not arrived when the next session is opened is lost: that one sees again what it was
+    /// for.
     async fn acknowledge(&mut self, sequence: u64) -> Result<(), BrokerError>;
 }
 

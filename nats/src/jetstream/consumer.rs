@@ -20,8 +20,10 @@ use super::{delivered, unreachable};
 use crate::{BrokerError, Consumer, Message, Nats, topology::Durable};
 
 /// After how long without an acknowledgement the server delivers again. Whoever takes over does
-/// not wait for this; it only has to be longer than a slow store takes.
-const ACK_WAIT: Duration = Duration::from_secs(60);
+/// not wait for this, and what a slow store still has is passed over; but where an acknowledgement
+/// of an owner that stalled arrives late and hides its successor's, or one is lost with a
+/// connection, this is when it shows.
+const ACK_WAIT: Duration = Duration::from_secs(10);
 
 /// How many messages one pull asks for.
 const PULL: u32 = 1_000;

@@ -15,28 +15,38 @@ use crate::{BrokerError, NewMessage, Publisher, Receipt, topology::Stream};
 /// How long the server may take to store a message, before the session counts as broken.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server's error code for a stream whose last sequence is not the expected one.
-const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// The server's error codes for a stream whose last message is not the expected one, by its id and
+/// by its sequence.
+const WRONG_LAST: [u64; 2] = [10_070, 10_071];
 
 /// An open session.
 ///
 /// Its connection never reconnects (see `Nats::session`), and the server stores what comes over
 /// one connection in order: what is stored is a prefix of what was sent. An exclusive session
-/// proves more: each message names the sequence it expects the stream to be at
-/// (`Nats-Expected-Last-Sequence`), so that the first write of another session ends this one.
+/// proves more: each message names the sequence it expects the stream to be at and the id of the
+/// message there (`Nats-Expected-Last-Sequence`, `Nats-Expected-Last-Msg-Id`), so that the first
+/// write of another session ends this one. The sequence alone would not do: of many messages in
+/// flight a foreign one takes the place of just one, and those behind it would fit again.
 pub(super) struct Session {
     client: Client,
     receipts: Subscriber,
     inbox: String,
     dead: CancellationToken,
-    /// The streams it may write into, and for an exclusive session the last sequence that each
-    /// will have once all in flight is stored.
-    streams: Vec<(Stream, Option<u64>)>,
+    /// The streams it may write into, and for an exclusive session what each will end with once
+    /// all in flight is stored.
+    streams: Vec<(Stream, Option<Tip>)>,
     /// In the order of sending; the front has the ticket `first_ticket`.
     in_flight: VecDeque<Flight>,
     first_ticket: u64,
     /// Since when the oldest in flight is the oldest.
     waiting_since: Instant,
+}
+
+/// The last message of a stream.
+struct Tip {
+    sequence: u64,
+    /// `None` where it has none, or is not ours.
+    id: Option<String>,
 }
 
 struct Flight {
@@ -65,6 +75,10 @@ impl Session {
         dead: CancellationToken,
         streams: Vec<(Stream, Option<u64>)>,
     ) -> Result<Self, BrokerError> {
+        let streams = streams
+            .into_iter()
+            .map(|(stream, last)| (stream, last.map(|sequence| Tip { sequence, id: None })))
+            .collect();
         let inbox = client.new_inbox();
         let receipts = client.subscribe(format!("{inbox}.*")).await.map_err(unreachable)?;
         Ok(Self {
@@ -87,15 +101,20 @@ impl Session {
         }
         let stream = Stream::of_subject(&message.subject);
         let own = self.streams.iter_mut().find(|(own, _)| Some(*own) == stream);
-        let Some((stream, expected)) = own else {
+        let Some((stream, tip)) = own else {
             let subject = &message.subject;
             return Err(BrokerError::Refused(format!(
                 "{subject} is of none of the session's streams"
             )));
         };
-        if let Some(last) = expected {
-            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
-            *last += 1;
+        if let Some(tip) = tip {
+            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, tip.sequence.to_string());
+            let id = message.headers.iter().find(|(name, _)| *name == schemas::headers::MESSAGE_ID);
+            let id = id.map(|(_, id)| id.clone());
+            if let Some(last_id) = std::mem::replace(&mut tip.id, id) {
+                headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
+            }
+            tip.sequence += 1;
         }
         Ok((*stream, headers))
     }
@@ -116,7 +135,7 @@ impl Session {
                 flight.receipt = Some(Receipt { duplicate: parsed.duplicate });
                 Ok(())
             }
-            Some(fault) if fault.err_code == WRONG_LAST_SEQUENCE => {
+            Some(fault) if WRONG_LAST.contains(&fault.err_code) => {
                 Err(BrokerError::Fenced(flight.stream))
             }
             Some(fault) => Err(BrokerError::Refused(fault.description)),

@@ -59,14 +59,15 @@ pub(crate) async fn run(config: &Config) -> Result<ExitCode> {
     }
     let scratch = Scratch::new(config);
     folder(config, &mut findings);
-    if listeners(config, &mut findings).await && config.nats.url.is_empty() {
+    let runs = listeners(config, &mut findings).await;
+    if runs && config.nats.url.is_empty() {
         private_server_of_another(config, &mut findings).await;
     } else if config.nats.url.is_empty() {
         private_server(config, &scratch, &mut findings).await;
     } else if let Some(nats) = connection(config, &mut findings).await {
         running_server(config, &nats, &mut findings).await;
     }
-    stores(config, &scratch, &mut findings).await;
+    stores(config, &scratch, runs, &mut findings).await;
     let (verdict, code) = match findings.faults {
         0 => ("Nothing is wrong.".to_owned(), ExitCode::SUCCESS),
         1 => ("One thing is wrong.".to_owned(), ExitCode::FAILURE),
@@ -209,15 +210,18 @@ async fn running_server(config: &Config, nats: &Nats, findings: &mut Findings) {
     }
 }
 
-async fn stores(config: &Config, scratch: &Scratch, findings: &mut Findings) {
+/// Opens the stores. The embedded ones of a lizards that runs are its own: they are tried elsewhere.
+async fn stores(config: &Config, scratch: &Scratch, runs: bool, findings: &mut Findings) {
+    let folder_of =
+        |file| if runs { scratch.folder.clone() } else { scratch.or_data_dir(config, file) };
     if config.ingest.archive.url == "none" {
         findings.good("the archive is turned off");
     } else {
-        let folder = scratch.or_data_dir(config, "raw.db");
+        let folder = folder_of("raw.db");
         let archive = ingest::archive::open(&config.ingest.archive, &folder).await;
         findings.result(archive.map(drop), "the raw store opens");
     }
-    let folder = scratch.or_data_dir(config, "lizards.db");
+    let folder = folder_of("lizards.db");
     let store = provide::store::open_writer(&config.provide.store, &folder).await;
     if findings.result(store.map(drop), "the store of ticks opens for writing").is_none() {
         return;

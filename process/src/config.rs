@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, calendar::Calendars};
 
 /// How payloads are processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,10 @@ pub struct Config {
     /// How many of the newest ticks are remembered, so that an event that comes again is rejected
     /// as a duplicate.
     pub remembered_ids: usize,
+    /// When the symbols of a source are traded, as `SOURCE=CALENDAR`: `XNYS` (NYSE and Nasdaq) or
+    /// `24/7`, which is that of every source not named here. A kind such as `html` names all its
+    /// sources.
+    pub calendars: Vec<String>,
 }
 
 impl Default for Config {
@@ -29,6 +33,7 @@ impl Default for Config {
             max_future_secs: 5,
             currency: "USD".to_owned(),
             remembered_ids: 100_000,
+            calendars: vec!["file=XNYS".to_owned(), "alphavantage=XNYS".to_owned()],
         }
     }
 }
@@ -53,6 +58,7 @@ impl Config {
                 format!("{:?} must have 2 to 10 characters", self.currency),
             );
         }
+        Calendars::new(&self.calendars)?;
         Ok(())
     }
 }
@@ -68,6 +74,10 @@ mod tests {
             (Config { listen: "here".into(), ..Config::default() }, "process.listen"),
             (Config { max_future_secs: u64::MAX, ..Config::default() }, "process.max_future_secs"),
             (Config { currency: "$".into(), ..Config::default() }, "process.currency"),
+            (
+                Config { calendars: vec!["sim=XXXX".into()], ..Config::default() },
+                "process.calendars",
+            ),
         ] {
             let text = config.validate().unwrap_err().to_string();
             assert!(text.starts_with(key), "{text}");

@@ -1,9 +1,10 @@
 //! What may be set.
 
 use schemars::JsonSchema;
+use schemas::calendar::Calendars;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, calendar::Calendars};
+use crate::Error;
 
 /// How payloads are processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,8 +59,10 @@ impl Config {
                 format!("{:?} must have 2 to 10 characters", self.currency),
             );
         }
-        Calendars::new(&self.calendars)?;
-        Ok(())
+        match Calendars::new(&self.calendars) {
+            Ok(_) => Ok(()),
+            Err(fault) => wrong("process.calendars", fault.to_string()),
+        }
     }
 }
 

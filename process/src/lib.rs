@@ -2,14 +2,11 @@
 //! and what cannot be used to `TICKS_REJECTED`, each event exactly once and in order.
 //!
 //! - `decode`: from bytes to events, one pure decoder per payload format.
-//! - `calendar`: when exchanges trade.
 //! - `validate`: from events to ticks that can be trusted.
 //! - `engine`: the loop around them, and the argument why it is exact.
 //!
 //! One instance is active, by a lease; others stand by.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the rules and the candles are about to use it"))]
-mod calendar;
 mod config;
 mod decode;
 mod engine;

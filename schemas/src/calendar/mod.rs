@@ -9,11 +9,11 @@ mod us_equities;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-pub(crate) use sources::Calendars;
+pub use sources::{CalendarError, Calendars};
 
 /// The calendars there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Calendar {
+pub enum Calendar {
     /// Day and night, as coins are traded. A day is one of UTC, and all of it is regular.
     Always,
     /// NYSE, Nasdaq and the other exchanges for equities of the United States, which keep the same
@@ -23,7 +23,7 @@ pub(crate) enum Calendar {
 
 /// The part of a trading day that a time falls into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Before the regular session.
     Pre,
     /// The regular session.
@@ -36,32 +36,33 @@ pub(crate) enum Phase {
 
 /// A time as an exchange sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// The date in the exchange's own time zone.
-    pub(crate) date: Date,
-    pub(crate) phase: Phase,
+    pub date: Date,
+    /// The part of that day.
+    pub phase: Phase,
 }
 
 /// A day on which is traded. Each bound belongs to what begins there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Day {
+pub struct Day {
     /// In the exchange's own time zone.
-    pub(crate) date: Date,
+    pub date: Date,
     /// When the time before the regular session begins.
-    pub(crate) opens: Timestamp,
+    pub opens: Timestamp,
     /// When the regular session begins.
-    pub(crate) open: Timestamp,
+    pub open: Timestamp,
     /// When the regular session ends.
-    pub(crate) close: Timestamp,
+    pub close: Timestamp,
     /// When the time after the regular session ends.
-    pub(crate) closes: Timestamp,
+    pub closes: Timestamp,
     /// The regular session ends earlier than on other days.
-    pub(crate) early_close: bool,
+    pub early_close: bool,
 }
 
 impl Day {
     /// The phase of a time of this day.
-    pub(crate) fn phase(&self, ts: Timestamp) -> Phase {
+    pub fn phase(&self, ts: Timestamp) -> Phase {
         if ts < self.opens || ts >= self.closes {
             Phase::Closed
         } else if ts < self.open {
@@ -76,7 +77,7 @@ impl Day {
 
 impl Calendar {
     /// As in the configuration: `24/7`, or the market identifier code (ISO 10383) of the exchange.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "24/7",
             Self::UsEquities => "XNYS",
@@ -84,34 +85,49 @@ impl Calendar {
     }
 
     /// The calendar of that name.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         [Self::Always, Self::UsEquities].into_iter().find(|calendar| calendar.as_str() == name)
     }
 
     /// The date and the phase of a time.
-    pub(crate) fn at(self, ts: Timestamp) -> Moment {
+    pub fn at(self, ts: Timestamp) -> Moment {
         let date = self.date(ts);
         let phase = self.day(date).map_or(Phase::Closed, |day| day.phase(ts));
         Moment { date, phase }
     }
 
+    /// When a date begins and ends in the exchange's own time zone: 23, 24 or 25 hours.
+    ///
+    /// At the ends of time, in the years -9999 and 9999, what lies outside is cut off.
+    pub fn span(self, date: Date) -> (Timestamp, Timestamp) {
+        let zone = self.zone();
+        let midnight = |date: Date| zone.to_timestamp(date.into()).ok();
+        (
+            midnight(date).unwrap_or(Timestamp::MIN),
+            date.tomorrow().ok().and_then(midnight).unwrap_or(Timestamp::MAX),
+        )
+    }
+
     /// The date of a time, in the exchange's own time zone.
-    pub(crate) fn date(self, ts: Timestamp) -> Date {
-        match self {
-            Self::Always => TimeZone::UTC.to_datetime(ts).date(),
-            Self::UsEquities => us_equities::EXCHANGE.date(ts),
-        }
+    pub fn date(self, ts: Timestamp) -> Date {
+        self.zone().to_datetime(ts).date()
     }
 
     /// The sessions of a date; `None` is a weekend, a holiday or another day without trading.
-    pub(crate) fn day(self, date: Date) -> Option<Day> {
+    pub fn day(self, date: Date) -> Option<Day> {
         match self {
             Self::Always => {
-                let midnight = |date: Date| TimeZone::UTC.to_timestamp(date.into()).ok();
-                let (open, close) = (midnight(date)?, midnight(date.tomorrow().ok()?)?);
+                let (open, close) = self.span(date);
                 Some(Day { date, opens: open, open, close, closes: close, early_close: false })
             }
             Self::UsEquities => us_equities::EXCHANGE.day(date),
+        }
+    }
+
+    fn zone(self) -> TimeZone {
+        match self {
+            Self::Always => TimeZone::UTC,
+            Self::UsEquities => us_equities::EXCHANGE.zone.clone(),
         }
     }
 }
@@ -180,6 +196,20 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_date_is_as_long_as_the_clocks_make_it() {
+        for (calendar, date, hours) in [
+            (Calendar::Always, date(2024, 3, 10), 24),
+            (Calendar::UsEquities, date(2024, 3, 9), 24),
+            (Calendar::UsEquities, date(2024, 3, 10), 23),
+            (Calendar::UsEquities, date(2024, 11, 3), 25),
+        ] {
+            let (begin, end) = calendar.span(date);
+            assert_eq!(end.duration_since(begin).as_hours(), hours, "{date}");
+            assert_eq!(calendar.date(begin), date);
         }
     }
 

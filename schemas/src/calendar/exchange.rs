@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use jiff::{
-    Timestamp, ToSpan,
+    ToSpan,
     civil::{Date, Time, Weekday},
     tz::TimeZone,
 };
@@ -66,11 +66,6 @@ pub(super) const fn between(first: i16, last: i16, day: Rule) -> Yearly {
 }
 
 impl Exchange {
-    /// The exchange's date at that time.
-    pub(super) fn date(&self, ts: Timestamp) -> Date {
-        self.zone.to_datetime(ts).date()
-    }
-
     /// The sessions of a date; `None` where there are none.
     pub(super) fn day(&self, date: Date) -> Option<Day> {
         let is_weekend = matches!(date.weekday(), Weekday::Saturday | Weekday::Sunday);

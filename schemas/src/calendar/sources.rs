@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 
-use schemas::Source;
-
 use super::Calendar;
-use crate::Error;
+use crate::Source;
 
 /// The calendars of the sources, as they are configured. A source without one trades day and night.
-#[derive(Debug, Default)]
-pub(crate) struct Calendars(HashMap<String, Calendar>);
+#[derive(Debug, Clone, Default)]
+pub struct Calendars(HashMap<String, Calendar>);
+
+/// A rule that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CalendarError(String);
 
 impl Calendars {
     /// Reads rules such as `file=XNYS` or, for all sources of a kind, `html=24/7`.
-    pub(crate) fn new(rules: &[String]) -> Result<Self, Error> {
-        let wrong = |fault: String| Error::Config { key: "process.calendars", fault };
+    pub fn new(rules: &[String]) -> Result<Self, CalendarError> {
+        let wrong = CalendarError;
         let mut calendars = HashMap::with_capacity(rules.len());
         for rule in rules {
             let Some((source, name)) = rule.split_once('=') else {
@@ -31,7 +34,7 @@ impl Calendars {
     }
 
     /// The calendar of a source: its own, else that of its kind.
-    pub(crate) fn of(&self, source: &Source) -> Calendar {
+    pub fn of(&self, source: &Source) -> Calendar {
         let named = self.0.get(source.as_str()).or_else(|| self.0.get(source.kind()));
         named.copied().unwrap_or(Calendar::Always)
     }
@@ -62,7 +65,7 @@ mod tests {
             (&["file=XLON"], "\"XLON\" is not a calendar: XNYS or 24/7"),
             (&["file=XNYS", "file=24/7"], "\"file\" is there twice"),
         ] {
-            assert_eq!(calendars(rules).unwrap_err(), format!("process.calendars: {fault}"));
+            assert_eq!(calendars(rules).unwrap_err(), fault);
         }
         assert!(calendars(&["A B=XNYS"]).unwrap_err().contains("is not a source name"));
     }

@@ -4,6 +4,7 @@
 //! - `writer`: the worker that writes `TICKS` into the store; one of all instances does it.
 //! - `hub`: the live fan-out. It encodes every tick once and hands it on by reference.
 //! - `websocket`: `/ws`, the connections and their subscriptions.
+//! - [`wire`]: WebSocket frames, read and written in memory.
 //! - `session`: `POST /session`; `query`: quotes, ticks, candles and symbols.
 
 mod config;
@@ -13,6 +14,7 @@ mod query;
 mod session;
 pub mod store;
 mod websocket;
+pub mod wire;
 mod writer;
 
 use std::{path::Path, sync::Arc};

@@ -1,0 +1,95 @@
+//! Whole messages, deflated and inflated (RFC 7692, section 7.2), each by itself: nothing of one is
+//! needed for the next (`no_context_takeover`), so a compressed message can be shared by many.
+
+use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::Fault;
+
+/// What every deflated message ends in, and what is therefore not sent.
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+/// The shortest message that is worth it, in bytes. A single price of 180 bytes becomes a quarter
+/// shorter and costs more than ten deliveries of it; from half a kilobyte on, which is what
+/// snapshots and lists of symbols are, less than half is left.
+pub const MIN_BYTES: usize = 512;
+
+/// The first buffer for what is inflated.
+const FIRST_BYTES: usize = 1_024;
+
+/// Deflates messages. It holds some 300 KiB: one serves many connections.
+#[derive(Debug)]
+pub struct Deflater {
+    stream: Compress,
+}
+
+impl Default for Deflater {
+    fn default() -> Self {
+        Self { stream: Compress::new(Level::fast(), false) }
+    }
+}
+
+impl Deflater {
+    /// The payload of a compressed frame; `None` where the message is too short to be worth it, or
+    /// does not become shorter.
+    pub fn deflate(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        if message.len() < MIN_BYTES { None } else { self.squeeze(message) }
+    }
+
+    fn squeeze(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        self.stream.reset();
+        // What needs more room than the message has is not worth sending.
+        let mut deflated = Vec::with_capacity(message.len() + TAIL.len());
+        let flushed = self.stream.compress_vec(message, &mut deflated, FlushCompress::Sync).ok()?;
+        let is_whole = flushed == Status::Ok && self.stream.total_in() == message.len() as u64;
+        if !is_whole || !deflated.ends_with(&TAIL) {
+            return None;
+        }
+        deflated.truncate(deflated.len() - TAIL.len());
+        (deflated.len() < message.len()).then_some(deflated)
+    }
+}
+
+/// The message that a compressed one stands for, of at most `max` bytes.
+pub(super) fn inflate(mut deflated: Vec<u8>, max: usize) -> Result<Vec<u8>, Fault> {
+    deflated.extend_from_slice(&TAIL);
+    let mut stream = Decompress::new(false);
+    let mut input = &deflated[..];
+    let mut message = Vec::new();
+    loop {
+        if message.len() == message.capacity() {
+            // One byte more than allowed shows that there is too much.
+            reserve(&mut message, FIRST_BYTES, max + 1);
+        }
+        let (read, written) = (stream.total_in(), message.len());
+        let status = stream
+            .decompress_vec(input, &mut message, FlushDecompress::Sync)
+            .map_err(|_| Fault::NotDeflate)?;
+        let taken = usize::try_from(stream.total_in() - read).unwrap_or(input.len());
+        input = &input[taken..];
+        if message.len() > max {
+            return Err(Fault::TooLong(max));
+        }
+        let is_stuck = taken == 0 && message.len() == written;
+        match status {
+            // A last block ends a DEFLATE stream, not the message (RFC 7692, section 7.2.3.4).
+            Status::StreamEnd if !input.is_empty() => stream.reset(false),
+            Status::StreamEnd => return Ok(message),
+            Status::Ok | Status::BufError
+                if input.is_empty() && message.len() < message.capacity() =>
+            {
+                return Ok(message);
+            }
+            Status::Ok | Status::BufError if is_stuck => return Err(Fault::NotDeflate),
+            Status::Ok | Status::BufError => {}
+        }
+    }
+}
+
+/// Makes room for `more` bytes: by doubling, as a vector does, but never for more than `max`.
+pub(super) fn reserve(bytes: &mut Vec<u8>, more: usize, max: usize) {
+    let needed = bytes.len() + more;
+    if needed > bytes.capacity() {
+        let target = needed.max(2 * bytes.capacity()).min(max.max(bytes.len()));
+        bytes.reserve_exact(target - bytes.len());
+    }
+}

@@ -8,10 +8,11 @@ use super::Fault;
 /// What every deflated message ends in, and what is therefore not sent.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
-/// The shortest message that is worth it, in bytes. A single price of 180 bytes becomes a quarter
-/// shorter and costs more than ten deliveries of it; from half a kilobyte on, which is what
-/// snapshots and lists of symbols are, less than half is left.
-pub const MIN_BYTES: usize = 512;
+/// The shortest message that is worth it, in bytes. Deflating one by itself takes 14 µs, however
+/// short it is. One price of 169 bytes becomes 142, which is worth less than that; two prices in
+/// one message (305 bytes) become 56% of their length, ten 27% and a hundred 18%, and a
+/// `subscribed` with 50 symbols 48%.
+pub const MIN_BYTES: usize = 256;
 
 /// The first buffer for what is inflated.
 const FIRST_BYTES: usize = 1_024;

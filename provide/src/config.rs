@@ -44,6 +44,10 @@ impl Config {
 pub struct WebSocketConfig {
     /// How many updates may wait for one client before it is closed as too slow.
     pub queue_frames: usize,
+    /// How long a tick may wait for others, in milliseconds, when it comes within that time after
+    /// the one before it: many ticks in one system call cost little more than one. 0: never. A tick
+    /// that comes alone never waits.
+    pub coalesce_ms: u64,
     /// How many symbols and wildcards one connection may subscribe to.
     pub max_symbols: usize,
     /// How long a connection may be idle before a heartbeat, and how often it is pinged, in
@@ -60,6 +64,7 @@ impl Default for WebSocketConfig {
     fn default() -> Self {
         Self {
             queue_frames: 1_024,
+            coalesce_ms: 1,
             max_symbols: 1_000,
             heartbeat_secs: 15,
             max_message_bytes: 65_536,
@@ -95,12 +100,20 @@ impl WebSocketConfig {
             let fault = format!("{} is not between 1 and 3600", self.heartbeat_secs);
             return Err(ConfigError { key: "heartbeat_secs", fault });
         }
+        if self.coalesce_ms > 1_000 {
+            let fault = format!("{} is more than 1000", self.coalesce_ms);
+            return Err(ConfigError { key: "coalesce_ms", fault });
+        }
         let is_websocket = ["ws://", "wss://"].iter().any(|s| self.public_url.starts_with(s));
         if !self.public_url.is_empty() && !is_websocket {
             let fault = format!("{:?} does not begin with ws:// or wss://", self.public_url);
             return Err(ConfigError { key: "public_url", fault });
         }
         Ok(())
+    }
+
+    pub(crate) fn coalesce(&self) -> Duration {
+        Duration::from_millis(self.coalesce_ms)
     }
 
     pub(crate) fn heartbeat(&self) -> Duration {

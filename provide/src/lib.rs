@@ -60,8 +60,11 @@ pub async fn run(
     config.validate()?;
     metrics::describe();
     let reader = store::open_reader(&config.store, data_dir).await?;
-    let (health, hub, connections) =
-        (Health::default(), Arc::new(Hub::default()), Connections::default());
+    let (health, hub, connections) = (
+        Health::default(),
+        Arc::new(Hub::new(shards(), config.websocket.coalesce())),
+        Connections::default(),
+    );
     let server = Server {
         hub: Arc::clone(&hub),
         readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
@@ -79,6 +82,7 @@ pub async fn run(
     let writing =
         writer::run(config.store, data_dir.to_owned(), context.clone(), health.check("store"));
     parts.spawn(writing.map(|ended| ended.map_err(Error::from)));
+    parts.spawn(Arc::clone(&hub).flush(context.shutdown.clone()).map(Ok));
     let (broker, shutdown) = (Arc::clone(&context.broker), context.shutdown.clone());
     let ticks = hub::follow_ticks(Arc::clone(&hub), broker, health.check("ticks"), shutdown);
     parts.spawn(ticks.map(Ok));
@@ -97,4 +101,9 @@ pub async fn run(
         ended??;
     }
     Ok(())
+}
+
+/// How many tasks write to the clients: one for each processor.
+fn shards() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

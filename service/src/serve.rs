@@ -16,9 +16,9 @@ use tracing::debug;
 /// two: whoever opens connections and dawdles does not keep them.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves until `stop`; then idle connections are closed, and requests that are open may finish.
+/// Serves a router over HTTP/1.1 until `stop`; then idle connections are closed, and requests that are open may finish.
 /// WebSockets are no longer its concern once they are switched.
-pub(crate) async fn serve(
+pub async fn serve(
     mut listener: TcpListener,
     router: Router,
     head_timeout: Duration,

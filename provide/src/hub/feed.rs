@@ -71,8 +71,10 @@ impl Feed {
                 check.pass();
                 loop {
                     // A reader that only waits may wait for what never comes.
-                    let worked = match timeout(QUIET, self.publish_next(&mut *reader)).await {
-                        Ok(published) => published.map(|()| backoff.reset()),
+                    let worked = match timeout(QUIET, reader.next()).await {
+                        Ok(first) => {
+                            self.publish(first, &mut *reader).await.map(|()| backoff.reset())
+                        }
                         Err(_) => self.examine().await,
                     };
                     if let Err(fault) = worked {
@@ -130,11 +132,13 @@ impl Feed {
         )))
     }
 
-    /// Waits for a tick, and publishes it with all those that have arrived behind it.
-    ///
-    /// Cancel safe: it waits only for the first.
-    async fn publish_next(&mut self, reader: &mut dyn Reader) -> Result<(), BrokerError> {
-        let mut next = Ok(reader.next().await?);
+    /// Publishes a tick with all those that have arrived behind it.
+    async fn publish(
+        &mut self,
+        first: Result<Message, BrokerError>,
+        reader: &mut dyn Reader,
+    ) -> Result<(), BrokerError> {
+        let mut next = first;
         let mut frames = Vec::new();
         let mut last = self.hub.last_sequence();
         let mut fault = None;
@@ -170,7 +174,7 @@ impl Feed {
                 None => break,
             }
         }
-        self.hub.publish(&frames);
+        self.hub.publish(&frames).await;
         self.hub.advance(last);
         metrics::ticks(frames.len());
         fault.map_or(Ok(()), Err)

@@ -1,11 +1,20 @@
-//! A tick as the finished text of the WebSocket protocol, encoded once for all who receive it.
+//! A tick as finished WebSocket frames, encoded once for all who receive it.
 
 use std::{collections::HashMap, io::Write, sync::Arc};
 
-use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
 use jiff::Timestamp;
 use nats::Message;
 use schemas::{Symbol, Tick};
+
+use crate::wire::{Kind, encode};
+
+/// How a client wants its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Format {
+    /// JSON text, the default.
+    Json,
+}
 
 /// One `price_update`, ready for the wire. Shared by reference.
 #[derive(Debug)]
@@ -16,8 +25,16 @@ pub(crate) struct Frame {
     pub(crate) sequence: u64,
     /// When the stream stored it.
     pub(crate) stored_at: Timestamp,
-    /// The JSON text. A clone shares the bytes.
-    pub(crate) text: Utf8Bytes,
+    json: Bytes,
+}
+
+impl Frame {
+    /// The finished frame, header and all. A clone shares the bytes.
+    pub(crate) fn bytes(&self, format: Format) -> &Bytes {
+        match format {
+            Format::Json => &self.json,
+        }
+    }
 }
 
 /// Encodes the ticks of a stream in order, and knows which tick of each symbol came before.
@@ -35,7 +52,10 @@ impl Encoder {
         let tick: Tick = serde_json::from_slice(&message.body)?;
         let prev = self.seen(&tick.symbol, message.sequence);
         Ok(Arc::new(Frame {
-            text: price_update(&tick, message.sequence, prev).into(),
+            json: encode::message(
+                Kind::Text,
+                price_update(&tick, message.sequence, prev).as_bytes(),
+            ),
             symbol: tick.symbol,
             sequence: message.sequence,
             stored_at: message.stored_at,
@@ -114,6 +134,12 @@ pub(crate) mod tests {
         of(&tick, sequence)
     }
 
+    /// The payload of a frame whose header has two or four bytes.
+    fn text(frame: &Frame) -> &str {
+        let header = if frame.json[1] < 126 { 2 } else { 4 };
+        std::str::from_utf8(&frame.json[header..]).unwrap()
+    }
+
     fn of(tick: &Tick, sequence: u64) -> Message {
         Message {
             subject: subject::tick(&tick.symbol),
@@ -131,7 +157,7 @@ pub(crate) mod tests {
         encoder.encode(&message("AAPL", "149", 3)).unwrap();
         let frame = encoder.encode(&message("AAPL", "150.2300", 7)).unwrap();
         assert_eq!(
-            frame.text.as_str(),
+            text(&frame),
             r#"{"type":"price_update","data":{"AAPL":{"price":150.2300,"timestamp":"2024-09-14T12:34:56Z","seq":7,"prev":3,"size":100,"exchange":null,"source":"sim"}}}"#
         );
         assert_eq!((frame.sequence, frame.symbol.as_str()), (7, "AAPL"));
@@ -162,7 +188,7 @@ pub(crate) mod tests {
                 ..serde_json::from_slice(&message("X", "1", 1).body).unwrap()
             };
             let frame = Encoder::default().encode(&of(&tick, 9)).unwrap();
-            let read = ServerMessage::from_json(&frame.text).unwrap();
+            let read = ServerMessage::from_json(text(&frame)).unwrap();
             let ServerMessage::PriceUpdate { data } = read else { panic!("{read:?}") };
             let update = &data[&symbol];
             prop_assert_eq!(update.price.get(), tick.price.to_string());

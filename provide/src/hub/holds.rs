@@ -55,6 +55,11 @@ impl Holds {
         self.0.iter().any(|hold| hold.interest.matches(&frame.symbol))
     }
 
+    /// Is there no tick after `last` that would be withheld?
+    pub(crate) fn is_through(&self, last: u64) -> bool {
+        self.0.iter().all(|hold| hold.through.is_some_and(|through| through <= last))
+    }
+
     /// Does a running replay hold this symbol?
     pub(crate) fn holds(&self, symbol: &Symbol) -> bool {
         self.0.iter().any(|hold| hold.through.is_none() && hold.interest.matches(symbol))

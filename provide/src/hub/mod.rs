@@ -6,9 +6,12 @@
 
 mod announced;
 mod feed;
+mod flusher;
 pub(crate) mod frame;
 mod holds;
+mod lane;
 mod outbox;
+mod pipe;
 mod readers;
 mod recent;
 mod replay;
@@ -17,21 +20,29 @@ mod state;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::Symbol;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
+use flusher::Flusher;
 use recent::Recent;
-use state::State;
+use state::{Published, State};
 
 pub(crate) use announced::follow as follow_announced;
 pub(crate) use feed::follow as follow_ticks;
-pub(crate) use frame::Frame;
+pub(crate) use frame::{Format, Frame};
 pub(crate) use holds::ReplayId;
 pub(crate) use outbox::Outbox;
+pub(crate) use pipe::{Fault, Pipe};
 pub(crate) use readers::Readers;
 pub(crate) use replay::{Notice, Progress, Replay};
 pub(crate) use selector::{Interest, Selector};
@@ -57,18 +68,41 @@ pub(crate) enum Pulled {
 }
 
 /// Knows the newest tick of every symbol and who wants the next.
-#[derive(Debug, Default)]
-pub(crate) struct Hub(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    flushers: Vec<Arc<Flusher>>,
+    /// How many connections came, so that they can be spread over the flushers.
+    arrivals: AtomicUsize,
+}
 
 impl Hub {
+    /// A hub that writes with so many tasks, and holds back what comes for a busy lane for `hold`.
+    pub(crate) fn new(shards: usize, hold: Duration) -> Self {
+        Self {
+            state: Mutex::default(),
+            flushers: (0..shards.max(1)).map(|_| Flusher::new(hold)).collect(),
+            arrivals: AtomicUsize::new(0),
+        }
+    }
+
+    /// Writes to the connections until shutdown.
+    pub(crate) async fn flush(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut flushing = JoinSet::new();
+        for flusher in &self.flushers {
+            let (flusher, shutdown) = (Arc::clone(flusher), shutdown.clone());
+            flushing.spawn(async move { flusher.run(&shutdown).await });
+        }
+        flushing.join_all().await;
+    }
+
     /// The newest ticks of the stream are known: clients may come. Those who came before that
     /// cannot go on without a hole: they are told to resume after `break_at`.
     fn load(&self, newest: Vec<Arc<Frame>>, last_sequence: u64, break_at: u64) {
         let mut state = self.lock();
-        state.topics.retain(|_, topic| {
-            topic.newest = None;
-            !topic.subscribers.is_empty()
-        });
+        // They get nothing of the new stream that their position does not count.
+        state.forget_audiences();
+        state.topics.clear();
         for frame in newest {
             let topic = state.topics.entry(frame.symbol.clone()).or_default();
             topic.newest = Some(frame);
@@ -99,14 +133,25 @@ impl Hub {
         self.lock().announced = symbols;
     }
 
-    /// Hands ticks to all who asked for them; each of those is woken once.
-    fn publish(&self, frames: &[Arc<Frame>]) {
-        let mut woken = Vec::new();
+    /// Hands ticks to all who asked for them. Where they come faster than they can be written, it
+    /// resolves when they are.
+    async fn publish(&self, frames: &[Arc<Frame>]) {
+        let mut published = Published::for_shards(self.flushers.len());
         for frame in frames {
-            self.lock().publish(frame, &mut woken);
+            self.lock().publish(frame, &mut published);
         }
-        for outbox in woken {
+        for outbox in published.outboxes {
             outbox.wake();
+        }
+        for (flusher, lanes) in self.flushers.iter().zip(&mut published.lanes) {
+            if !lanes.is_empty() {
+                flusher.enqueue(lanes);
+            }
+        }
+        if published.is_full {
+            for flusher in &self.flushers {
+                flusher.caught_up().await;
+            }
         }
     }
 
@@ -128,6 +173,68 @@ impl Hub {
         }
     }
 
+    /// Which flusher writes to a new connection.
+    pub(crate) fn shard(&self) -> usize {
+        self.arrivals.fetch_add(1, Ordering::Relaxed) % self.flushers.len()
+    }
+
+    /// From now on all ticks of `interest` come by a lane. What the former lane still had is
+    /// written first, then `answer`, then the newest tick of each symbol of `fresh` that did not
+    /// come before (as `current` says), sorted.
+    pub(crate) fn ride(
+        &self,
+        pipe: &Arc<Pipe>,
+        current: &Interest,
+        interest: &Interest,
+        fresh: &[Selector],
+        answer: Bytes,
+    ) {
+        let mut state = self.lock();
+        let mut snapshot = Vec::new();
+        for selector in fresh {
+            state.newest_of(selector, &mut snapshot);
+        }
+        snapshot.retain(|frame| !current.matches(&frame.symbol));
+        sort(&mut snapshot);
+        state.leave(pipe);
+        pipe.queue([answer]);
+        pipe.queue_frames(&snapshot);
+        state.board(pipe, interest);
+        drop(state);
+        pipe.write();
+    }
+
+    /// From now on nothing comes by a lane. What it still had is written. Returns the sequence up
+    /// to which everything was taken out.
+    pub(crate) fn alight(&self, pipe: &Pipe) -> u64 {
+        let mut state = self.lock();
+        state.leave(pipe);
+        state.last_sequence
+    }
+
+    /// The connection changes from its outbox to a lane, and misses nothing; false where it cannot
+    /// yet, because what a replay has delivered is still to come live.
+    pub(crate) fn board(
+        &self,
+        pipe: &Arc<Pipe>,
+        outbox: &Arc<Outbox>,
+        interest: &Interest,
+    ) -> bool {
+        let mut state = self.lock();
+        let last = state.last_sequence;
+        if outbox.overflowed().is_some() || !outbox.with_holds(|holds| holds.is_through(last)) {
+            return false;
+        }
+        for selector in interest.selectors() {
+            state.remove_outbox(outbox, &selector);
+        }
+        pipe.queue_frames(&outbox.take(usize::MAX));
+        state.board(pipe, interest);
+        drop(state);
+        pipe.write();
+        true
+    }
+
     /// From now on these come to that outbox. Returns the newest tick of each symbol that did not
     /// come to it before (as `current` says) and that no replay delivers, sorted: every later tick
     /// comes after them.
@@ -141,13 +248,21 @@ impl Hub {
         let mut snapshot = Vec::new();
         for selector in selectors {
             state.newest_of(selector, &mut snapshot);
-            state.subscribers(selector).push(Arc::clone(outbox));
+            state.add_outbox(outbox, selector);
         }
         snapshot.retain(|frame| !current.matches(&frame.symbol));
         outbox.with_holds(|holds| snapshot.retain(|frame| !holds.holds(&frame.symbol)));
-        snapshot.sort_unstable_by(|a, b| a.symbol.cmp(&b.symbol));
-        snapshot.dedup_by(|a, b| a.symbol == b.symbol);
+        sort(&mut snapshot);
         snapshot
+    }
+
+    /// The connection changes from its lane to an outbox, and misses nothing.
+    pub(crate) fn transfer(&self, pipe: &Pipe, outbox: &Arc<Outbox>, interest: &Interest) {
+        let mut state = self.lock();
+        state.leave(pipe);
+        for selector in interest.selectors() {
+            state.add_outbox(outbox, &selector);
+        }
     }
 
     /// From now on these no longer come to that outbox.
@@ -158,11 +273,7 @@ impl Hub {
     ) {
         let mut state = self.lock();
         for selector in selectors {
-            let subscribers = state.subscribers(&selector);
-            if let Some(at) = subscribers.iter().position(|other| Arc::ptr_eq(other, outbox)) {
-                subscribers.swap_remove(at);
-            }
-            state.tidy(&selector);
+            state.remove_outbox(outbox, &selector);
         }
     }
 
@@ -218,13 +329,22 @@ impl Hub {
     #[cfg(test)]
     pub(crate) fn subscribers(&self) -> usize {
         let state = self.lock();
-        let by_symbol = state.topics.values().map(|topic| topic.subscribers.len());
-        by_symbol.chain(state.wildcards.values().map(Vec::len)).sum()
+        let riders: usize =
+            state.lanes.values().map(|lane| lane.riders() * lane.key.selectors.len()).sum();
+        let by_symbol = state.topics.values().map(|topic| topic.audience.outboxes.len());
+        let by_prefix = state.wildcards.values().map(|audience| audience.outboxes.len());
+        riders + by_symbol.chain(by_prefix).sum::<usize>()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One tick of each symbol, sorted by symbol.
+fn sort(snapshot: &mut Vec<Arc<Frame>>) {
+    snapshot.sort_unstable_by(|a, b| a.symbol.cmp(&b.symbol));
+    snapshot.dedup_by(|a, b| a.symbol == b.symbol);
 }
 
 impl Position {

@@ -1,6 +1,6 @@
 //! What a client asks for: one symbol, or all whose names begin alike.
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use schemas::{MAX_SYMBOL_BYTES, Symbol};
 
@@ -9,7 +9,7 @@ use schemas::{MAX_SYMBOL_BYTES, Symbol};
 /// A text that ends in `*` is a wildcard, whatever stands before it: `BTC-*`, and `*` for all. So
 /// a symbol whose own name ends in `*` cannot be asked for alone; it comes with the wildcards that
 /// match it. A `*` further to the front is a letter like any other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Selector {
     /// Exactly this symbol.
     Symbol(Symbol),
@@ -106,6 +106,13 @@ impl Interest {
     pub(crate) fn selectors(&self) -> impl Iterator<Item = Selector> {
         let symbols = self.symbols.iter().cloned().map(Selector::Symbol);
         symbols.chain(self.prefixes.iter().cloned().map(Selector::Prefix))
+    }
+
+    /// All selectors, sorted: two interests are equal if these are.
+    pub(super) fn sorted(&self) -> Arc<[Selector]> {
+        let mut selectors: Vec<_> = self.selectors().collect();
+        selectors.sort_unstable();
+        selectors.into()
     }
 
     /// All selectors as they were written, sorted.

@@ -29,6 +29,11 @@ impl Conflation {
         *self = Self { every, due: 0, next: Instant::now() };
     }
 
+    /// Does every tick go at once?
+    pub(super) fn is_none(&self) -> bool {
+        self.every.is_zero()
+    }
+
     /// Some prices were sent past the outbox: the time runs from here.
     pub(super) fn sent(&mut self) {
         self.next = Instant::now() + self.every;

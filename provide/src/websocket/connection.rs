@@ -1,32 +1,43 @@
-//! One WebSocket connection: a single task that reads requests and writes what there is.
+//! One WebSocket connection: a single task that hears requests and does what its client asks for.
+//!
+//! What comes live is written by the hub's flushers, straight to the socket; the task sleeps
+//! through it. It wakes for what the client says, for a socket that took no more, and for what only
+//! this client gets: answers, replays, conflated prices, heartbeats.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use futures_util::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
+use bytes::Bytes;
 use schemas::{CloseReason, Closing, ServerMessage};
 use service::Backoff;
 use tokio::{
+    io::Interest,
+    net::TcpStream,
     sync::watch,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout_at},
 };
-use tokio_tungstenite::tungstenite::{Error as WebSocketError, error::ProtocolError};
 use tracing::debug;
 
 use super::{
     Server,
-    outgoing::Outgoing,
     request::{Request, invalid},
     subscriptions::Subscriptions,
+    voice::Voice,
 };
-use crate::metrics;
+use crate::{
+    hub::{self, Format, Outbox, Pipe},
+    metrics,
+    wire::{self, Close, Decoder, Event, encode},
+};
 
-/// How many live updates are taken out of the outbox at a time. While more than these wait to be
-/// written, neither requests nor replays go on: a client that does not read is not served more.
+/// How many live updates are taken out of the outbox at a time.
 const BATCH: usize = 128;
+
+/// While more bytes than these wait to be written, neither requests nor replays go on: a client that
+/// does not read is not served more.
+const ROOM: usize = 32 * 1024;
+
+/// How much is read from the socket at a time, in bytes.
+const READ: usize = 8 * 1024;
 
 /// How long a client may take to receive the farewell of a planned close.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -35,14 +46,18 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// and closing over unread bytes resets the connection, which can cost the client our reason.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// The close code for a kind of message that is not served (RFC 6455, 7.4.1).
+const UNSUPPORTED: u16 = 1003;
+
 /// How many pings in a row may go without an answer.
 const UNANSWERED_PINGS: u32 = 2;
 
 pub(super) struct Connection {
     server: Arc<Server>,
-    sink: SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
-    outgoing: Outgoing,
+    socket: Arc<TcpStream>,
+    pipe: Arc<Pipe>,
+    voice: Voice,
+    decoder: Decoder,
     subscriptions: Subscriptions,
     heartbeat: Interval,
     unanswered: u32,
@@ -52,98 +67,125 @@ pub(super) struct Connection {
 enum End {
     /// The client has gone, or is not heard of any more.
     Gone,
+    /// It closes, perhaps with a code.
+    Closed(Option<Close>),
     /// We close it, and say so.
     Planned(CloseReason),
     /// The stream broke: nothing after this sequence was sent.
     Broken(u64),
-    /// It broke the protocol: this is the WebSocket close code.
-    Refused(u16),
+    /// It broke the protocol.
+    Refused(wire::Fault),
+    /// It sent binary, where JSON text is due.
+    Binary,
 }
 
 impl Connection {
-    pub(super) fn new(server: Arc<Server>, socket: WebSocket) -> Self {
-        let (sink, stream) = socket.split();
+    pub(super) fn new(server: Arc<Server>, socket: TcpStream) -> Self {
+        let socket = Arc::new(socket);
+        let (shard, capacity) = (server.hub.shard(), server.config.queue_frames);
+        let pipe = Pipe::new(Arc::clone(&socket), shard, Format::Json, capacity);
         let period = server.config.heartbeat();
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let voice = Voice::new(Arc::clone(&pipe));
         let subscriptions = Subscriptions::new(
             Arc::clone(&server.hub),
             Arc::clone(&server.readers),
+            voice.clone(),
             &server.config,
         );
-        Self {
-            server,
-            sink,
-            stream,
-            outgoing: Outgoing::default(),
-            subscriptions,
-            heartbeat,
-            unanswered: 0,
-        }
+        let decoder = Decoder::new(server.config.max_message_bytes, None);
+        Self { server, socket, pipe, voice, decoder, subscriptions, heartbeat, unanswered: 0 }
     }
 
-    /// Serves until the client goes, is too slow, or we stop.
-    pub(super) async fn run(mut self, first: Option<Request>) {
+    /// Serves until the client goes, is too slow, or we stop. `read` is what came with the
+    /// handshake already.
+    pub(super) async fn run(mut self, first: Option<Request>, read: Bytes) {
         // Before the first subscription, so that none outlives the stream it is of.
         let broken = self.server.hub.broken();
         if let Some(request) = first {
-            self.subscriptions.handle(request, &mut self.outgoing);
+            self.subscriptions.handle(request);
         }
-        match self.serve(broken).await {
+        let end = match self.hear(&read) {
+            Some(end) => end,
+            None => self.serve(broken).await,
+        };
+        let deadline = Instant::now() + FAREWELL;
+        match end {
             End::Gone => debug!("a client has gone"),
-            End::Refused(code) => {
-                debug!(code, "closing a connection that broke the protocol");
-                let _ = timeout(FAREWELL, self.refuse(code)).await;
+            End::Closed(close) => {
+                let answer = close.map_or_else(encode::bare_close, |it| encode::close(it.code, ""));
+                self.pipe.send_aside(answer);
+                drop(self.subscriptions);
+                flushed(&self.socket, &self.pipe, deadline).await;
+            }
+            End::Refused(fault) => {
+                debug!(code = fault.code(), "closing a connection that broke the protocol");
+                Box::pin(self.refuse(fault.code(), &fault.to_string(), deadline)).await;
+            }
+            End::Binary => {
+                let text = "binary, where JSON text is due";
+                Box::pin(self.refuse(UNSUPPORTED, text, deadline)).await;
             }
             End::Planned(reason) => {
                 debug!(?reason, "closing a connection");
                 if reason == CloseReason::TooSlow {
                     metrics::slow_client();
                 }
-                // It is too late for more: a client that does not take this in time has gone.
-                let _ = timeout(FAREWELL, self.farewell(reason, u64::MAX)).await;
+                Box::pin(self.farewell(reason, u64::MAX, deadline)).await;
             }
             End::Broken(at) => {
-                let _ = timeout(FAREWELL, self.farewell(CloseReason::StreamBreak, at)).await;
+                Box::pin(self.farewell(CloseReason::StreamBreak, at, deadline)).await;
             }
         }
     }
 
     async fn serve(&mut self, mut broken: watch::Receiver<Option<u64>>) -> End {
         let shutdown = self.server.shutdown.clone();
-        let outbox = Arc::clone(self.subscriptions.outbox());
         loop {
-            if outbox.overflowed().is_some() {
+            match self.pipe.fault() {
+                Some(hub::Fault::Broken) => return End::Gone,
+                Some(hub::Fault::TooSlow(_)) => return End::Planned(CloseReason::TooSlow),
+                None => {}
+            }
+            if self.subscriptions.has_overflowed() {
                 return End::Planned(CloseReason::TooSlow);
             }
-            if self.outgoing.len() == 0 {
-                self.outgoing.prices(self.subscriptions.take_live(BATCH));
-            }
-            // A full batch leaves room: else a client that always has one waiting were never heard.
-            let has_room = self.outgoing.len() <= BATCH;
+            let queued = self.pipe.queued();
+            let has_taken = queued == 0 && self.subscriptions.forward(BATCH);
+            self.subscriptions.settle();
+            let has_room = queued <= ROOM;
             let may_replay = has_room && self.subscriptions.is_replaying();
-            let pause = self.subscriptions.conflation().wait();
+            let pause = self.subscriptions.pause();
+            let outbox = self.subscriptions.outbox();
+            let interest = match (has_room, self.pipe.is_blocked()) {
+                (true, false) => Interest::READABLE,
+                (true, true) => Interest::READABLE | Interest::WRITABLE,
+                (false, _) => Interest::WRITABLE,
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return End::Planned(CloseReason::Shutdown),
                 _ = broken.changed() => {
                     return End::Broken(broken.borrow().unwrap_or_default());
                 }
-                () = outbox.woken() => {}
+                () = self.pipe.woken() => {}
+                () = filled(outbox.as_deref()), if outbox.is_some() => {}
                 () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {}
-                written = self.outgoing.write(&mut self.sink), if !self.outgoing.is_idle() => {
-                    if written.is_err() {
-                        return End::Gone;
+                // There may be more in the outbox.
+                () = tokio::task::yield_now(), if has_taken => {}
+                ready = self.socket.ready(interest) => {
+                    let Ok(ready) = ready else { return End::Gone };
+                    if ready.is_writable() {
+                        self.pipe.resume();
+                    }
+                    if has_room && ready.is_readable()
+                        && let Some(end) = self.read()
+                    {
+                        return end;
                     }
                 }
-                incoming = self.stream.next(), if has_room => match incoming {
-                    Some(Ok(Message::Binary(_))) => return End::Refused(close_code::UNSUPPORTED),
-                    Some(Ok(message)) => self.hear(message),
-                    Some(Err(fault)) => return refusal(fault).map_or(End::Gone, End::Refused),
-                    None => return End::Gone,
-                },
-                progress = self.subscriptions.replay(),
-                    if may_replay => {
-                    self.subscriptions.replayed(progress, &mut self.outgoing);
+                progress = self.subscriptions.replay(), if may_replay => {
+                    self.subscriptions.replayed(progress);
                 }
                 _ = self.heartbeat.tick() => {
                     if self.unanswered >= UNANSWERED_PINGS {
@@ -153,74 +195,105 @@ impl Connection {
                     if !has_room {
                         self.subscriptions.rest();
                     }
-                    self.outgoing.beat(self.server.hub.last_sequence());
+                    self.beat();
                 }
             }
         }
     }
 
-    fn hear(&mut self, message: Message) {
-        self.unanswered = 0;
-        match message {
-            Message::Text(text) => match Request::parse(&text) {
-                Ok(request) => self.subscriptions.handle(request, &mut self.outgoing),
-                Err(error) => self.outgoing.error(error),
-            },
-            // The library answers pings and closes; after a close the stream ends.
-            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+    /// A ping, and a heartbeat where there was nothing else to say.
+    fn beat(&self) {
+        if !self.pipe.take_spoken() {
+            self.voice.aside(&ServerMessage::Heartbeat { seq: self.server.hub.last_sequence() });
+        }
+        self.pipe.send_aside(encode::ping(b""));
+    }
+
+    /// Reads what there is. The buffer is not the connection's: while it is idle it needs none.
+    fn read(&mut self) -> Option<End> {
+        let mut buffer = [0; READ];
+        match self.socket.try_read(&mut buffer) {
+            Ok(0) => Some(End::Gone),
+            Ok(length) => self.hear(buffer.get(..length).unwrap_or_default()),
+            Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(End::Gone),
+        }
+    }
+
+    /// Does what the client says in these bytes.
+    fn hear(&mut self, mut bytes: &[u8]) -> Option<End> {
+        loop {
+            let event = match self.decoder.next(&mut bytes) {
+                Ok(Some(event)) => event,
+                Ok(None) => return None,
+                Err(fault) => return Some(End::Refused(fault)),
+            };
+            self.unanswered = 0;
+            match event {
+                Event::Text(text) => match Request::parse(&text) {
+                    Ok(request) => self.subscriptions.handle(request),
+                    Err(error) => self.voice.error(error),
+                },
+                Event::Binary(_) => return Some(End::Binary),
+                Event::Ping(payload) => self.pipe.send_aside(encode::pong(&payload)),
+                Event::Pong => {}
+                Event::Close(close) => return Some(End::Closed(close)),
+            }
         }
     }
 
     /// Says what was wrong, and closes.
-    async fn refuse(mut self, code: u16) {
-        let fault = match code {
-            close_code::SIZE => {
-                let longest = self.server.config.max_message_bytes;
-                format!("longer than {longest} bytes")
-            }
-            close_code::INVALID => "not UTF-8".to_owned(),
-            close_code::UNSUPPORTED => "binary, where JSON text is due".to_owned(),
-            _ => "not a WebSocket frame (RFC 6455)".to_owned(),
-        };
+    async fn refuse(self, code: u16, fault: &str, deadline: Instant) {
         drop(self.subscriptions);
-        self.outgoing.error(invalid(format!("Invalid message: {fault}"), None));
-        if self.outgoing.write(&mut self.sink).await.is_err() {
-            return;
-        }
-        let frame = CloseFrame { code, reason: fault.into() };
-        if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
-            sleep(LINGER).await;
+        self.voice.error(invalid(format!("Invalid message: {fault}"), None));
+        self.pipe.send(encode::close(code, fault));
+        if flushed(&self.socket, &self.pipe, deadline).await {
+            tokio::time::sleep(LINGER).await;
         }
     }
 
     /// Sends what is on its way, then why we close and how to come back, then the close.
-    async fn farewell(mut self, reason: CloseReason, at_most: u64) {
+    async fn farewell(mut self, reason: CloseReason, at_most: u64, deadline: Instant) {
         let resume_from = self.subscriptions.resume_from().map(|it| it.min(at_most));
         // Nothing new may come between, and nobody should wait for us.
         drop(self.subscriptions);
         // Not all at once.
         let retry = Backoff::new(Duration::from_secs(2), Duration::from_secs(2)).next_delay();
         let retry_after_ms = 100 + u64::try_from(retry.as_millis()).unwrap_or_default();
-        let closing = Closing { reason, retry_after_ms, resume_from };
-        self.outgoing.message(&ServerMessage::Closing(closing));
-        if self.outgoing.write(&mut self.sink).await.is_err() {
-            return;
-        }
-        let frame = CloseFrame { code: reason.code(), reason: "".into() };
-        if self.sink.send(Message::Close(Some(frame))).await.is_ok() {
+        self.voice.message(&ServerMessage::Closing(Closing {
+            reason,
+            retry_after_ms,
+            resume_from,
+        }));
+        self.pipe.send(encode::close(reason.code(), ""));
+        if flushed(&self.socket, &self.pipe, deadline).await {
             // Until the client has closed too (RFC 6455, 7.1.1).
-            while let Some(Ok(_)) = self.stream.next().await {}
+            while let Ok(Ok(())) = timeout_at(deadline, self.socket.readable()).await {
+                match self.socket.try_read(&mut [0; READ]) {
+                    Ok(0) => return,
+                    Err(fault) if fault.kind() != std::io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
         }
     }
 }
 
-/// The close code for what a client did wrong (RFC 6455, 7.4.1); `None` where it has just gone.
-fn refusal(fault: axum::Error) -> Option<u16> {
-    match *fault.into_inner().downcast().ok()? {
-        WebSocketError::Capacity(_) => Some(close_code::SIZE),
-        WebSocketError::Utf8(_) => Some(close_code::INVALID),
-        WebSocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WebSocketError::Protocol(_) => Some(close_code::PROTOCOL),
-        _ => None,
+/// Resolves when something came into the empty outbox. Cancel safe.
+async fn filled(outbox: Option<&Outbox>) {
+    match outbox {
+        Some(outbox) => outbox.woken().await,
+        None => std::future::pending().await,
     }
+}
+
+/// Has everything been written before the deadline?
+async fn flushed(socket: &TcpStream, pipe: &Pipe, deadline: Instant) -> bool {
+    while pipe.queued() > 0 && pipe.fault() != Some(hub::Fault::Broken) {
+        match timeout_at(deadline, socket.writable()).await {
+            Ok(Ok(())) => pipe.resume(),
+            _ => return false,
+        }
+    }
+    pipe.queued() == 0
 }

@@ -16,16 +16,17 @@ use std::{
 use schemas::{
     ClientError, ClientMessage, ErrorCode, ServerMessage, Subscribe, Subscribed, Unsubscribe,
 };
+use tokio::time::Instant;
 
 use super::{
     conflation::Conflation,
-    outgoing::Outgoing,
     request::{Request, invalid, shorten},
+    voice::Voice,
 };
 use crate::{
     config::WebSocketConfig,
     hub::{
-        Frame, Hub, Interest, Notice, Outbox, Position, Progress, Readers, Replay, ReplayId,
+        Fault, Frame, Hub, Interest, Notice, Outbox, Position, Progress, Readers, Replay, ReplayId,
         Selector,
     },
     metrics,
@@ -41,9 +42,18 @@ const MAX_CONFLATE_MS: u64 = 60_000;
 pub(super) struct Subscriptions {
     hub: Arc<Hub>,
     readers: Arc<Readers>,
+    voice: Voice,
     max_symbols: usize,
-    outbox: Arc<Outbox>,
+    queue_frames: usize,
     interest: Interest,
+    /// Where ticks come that are for this connection alone; `None` while it rides a lane with all
+    /// that asked for the same, or asks for nothing.
+    private: Option<Box<Private>>,
+}
+
+/// What a connection needs that conflates or replays.
+struct Private {
+    outbox: Arc<Outbox>,
     conflation: Conflation,
     /// The first one runs.
     replays: VecDeque<(ReplayId, Replay)>,
@@ -51,110 +61,169 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) fn new(hub: Arc<Hub>, readers: Arc<Readers>, config: &WebSocketConfig) -> Self {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        readers: Arc<Readers>,
+        voice: Voice,
+        config: &WebSocketConfig,
+    ) -> Self {
         Self {
             hub,
             readers,
+            voice,
             max_symbols: config.max_symbols,
-            outbox: Outbox::new(config.queue_frames),
+            queue_frames: config.queue_frames,
             interest: Interest::default(),
-            conflation: Conflation::none(),
-            replays: VecDeque::new(),
-            replays_begun: 0,
+            private: None,
         }
     }
 
-    pub(super) fn outbox(&self) -> &Arc<Outbox> {
-        &self.outbox
-    }
-
-    pub(super) fn conflation(&self) -> &Conflation {
-        &self.conflation
-    }
-
     pub(super) fn is_replaying(&self) -> bool {
-        !self.replays.is_empty()
+        self.private.as_ref().is_some_and(|private| !private.replays.is_empty())
+    }
+
+    /// Did more come for this connection alone than it takes?
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.private.as_ref().is_some_and(|private| private.outbox.overflowed().is_some())
+    }
+
+    /// Until when nothing may be taken, because of conflation.
+    pub(super) fn pause(&self) -> Option<Instant> {
+        self.private.as_ref().and_then(|private| private.conflation.wait())
+    }
+
+    /// Where ticks come for this connection alone, if they do.
+    pub(super) fn outbox(&self) -> Option<Arc<Outbox>> {
+        self.private.as_ref().map(|private| Arc::clone(&private.outbox))
     }
 
     /// Does what a client asks for, and answers.
-    pub(super) fn handle(&mut self, request: Request, out: &mut Outgoing) {
+    pub(super) fn handle(&mut self, request: Request) {
         let Request { message, candles } = request;
         match message {
             ClientMessage::Subscribe(subscribe) => {
                 if candles {
-                    out.error(ClientError {
+                    self.voice.error(ClientError {
                         message: "Candles are not available over the WebSocket".to_owned(),
                         code: ErrorCode::Unavailable,
                         id: subscribe.id.clone(),
                         symbols: Vec::new(),
                     });
                 }
-                self.subscribe(subscribe, out);
+                self.subscribe(subscribe);
             }
-            ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, out),
+            ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
         }
     }
 
-    fn subscribe(&mut self, request: Subscribe, out: &mut Outgoing) {
+    fn subscribe(&mut self, request: Subscribe) {
         let start = match start(&request) {
             Ok(start) => start,
-            Err(error) => return out.error(error),
+            Err(error) => return self.voice.error(error),
         };
-        if start.is_some() && self.replays.len() >= MAX_REPLAYS {
+        let replays = self.private.as_ref().map_or(0, |private| private.replays.len());
+        if start.is_some() && replays >= MAX_REPLAYS {
             let message = format!("{MAX_REPLAYS} replays of this connection are not done yet");
-            return out.error(ClientError {
+            return self.voice.error(ClientError {
                 message,
                 code: ErrorCode::Unavailable,
                 id: request.id,
                 symbols: request.symbols,
             });
         }
-        let selectors = self.valid(&request, out);
+        let selectors = self.valid(&request);
         if let Some(milliseconds) = request.conflate_ms {
-            // What waited for the other way goes first.
-            out.prices(self.outbox.conflate(milliseconds > 0));
-            self.conflation.set(Duration::from_millis(milliseconds));
+            self.conflate(Duration::from_millis(milliseconds));
         }
         if let Some(position) = start.filter(|_| !selectors.is_empty()) {
-            self.begin_replay(&selectors, position, out);
+            self.begin_replay(&selectors, position);
         }
-        let new: Vec<_> =
-            selectors.into_iter().filter(|selector| !self.interest.contains(selector)).collect();
-        let snapshot = self.hub.subscribe(&self.outbox, &self.interest, &new);
-        for selector in new {
-            self.interest.insert(selector);
-        }
-        self.answer(request.id, out);
-        if !snapshot.is_empty() {
-            out.prices(snapshot);
-            self.conflation.sent();
+        let current = self.interest.clone();
+        let fresh: Vec<_> =
+            selectors.into_iter().filter(|it| self.interest.insert(it.clone())).collect();
+        let answer = self.answer(request.id);
+        match &mut self.private {
+            None => {
+                let pipe = self.voice.pipe();
+                self.hub.ride(pipe, &current, &self.interest, &fresh, self.voice.encode(&answer));
+            }
+            Some(private) => {
+                let snapshot = self.hub.subscribe(&private.outbox, &current, &fresh);
+                self.voice.message(&answer);
+                private.send(&self.voice, &snapshot);
+            }
         }
     }
 
-    fn unsubscribe(&mut self, request: Unsubscribe, out: &mut Outgoing) {
+    fn unsubscribe(&mut self, request: Unsubscribe) {
+        let current = self.interest.clone();
         let selectors: Vec<_> = request
             .symbols
             .iter()
             .filter_map(|text| Selector::parse(text))
             .filter(|selector| self.interest.remove(selector))
             .collect();
-        self.outbox.with_holds(|holds| selectors.iter().for_each(|it| holds.forget(it)));
-        self.hub.unsubscribe(&self.outbox, selectors);
-        self.outbox.keep(&self.interest);
-        out.retain_prices(|frame| self.interest.matches(&frame.symbol));
-        self.drop_empty_replays();
-        self.answer(request.id, out);
+        let answer = self.answer(request.id);
+        match &mut self.private {
+            None => {
+                let pipe = self.voice.pipe();
+                self.hub.ride(pipe, &current, &self.interest, &[], self.voice.encode(&answer));
+            }
+            Some(private) => {
+                private.outbox.with_holds(|holds| selectors.iter().for_each(|it| holds.forget(it)));
+                self.hub.unsubscribe(&private.outbox, selectors);
+                private.outbox.keep(&self.interest);
+                private.drop_empty_replays();
+                self.voice.message(&answer);
+            }
+        }
     }
 
-    /// Answers with the whole current set.
-    fn answer(&self, id: Option<String>, out: &mut Outgoing) {
-        let symbols = self.interest.names();
-        out.message(&ServerMessage::Subscribed(Subscribed { symbols, id }));
+    /// The whole current set.
+    fn answer(&self, id: Option<String>) -> ServerMessage {
+        ServerMessage::Subscribed(Subscribed { symbols: self.interest.names(), id })
+    }
+
+    /// From now on at most one update per symbol in a time; zero is all of them.
+    fn conflate(&mut self, every: Duration) {
+        if every.is_zero() && self.private.is_none() {
+            return;
+        }
+        let voice = self.voice.clone();
+        let private = self.private();
+        // What waited for the other way goes first.
+        voice.pipe().send_frames(&private.outbox.conflate(!every.is_zero()));
+        private.conflation.set(every);
+    }
+
+    /// From now on ticks come for this connection alone.
+    fn private(&mut self) -> &mut Private {
+        self.private.get_or_insert_with(|| {
+            let outbox = Outbox::new(self.queue_frames);
+            self.hub.transfer(self.voice.pipe(), &outbox, &self.interest);
+            Box::new(Private {
+                outbox,
+                conflation: Conflation::none(),
+                replays: VecDeque::new(),
+                replays_begun: 0,
+            })
+        })
+    }
+
+    /// Goes back to a lane when nothing has to come for this connection alone any more.
+    pub(super) fn settle(&mut self) {
+        let Some(private) = &self.private else { return };
+        if private.replays.is_empty()
+            && private.conflation.is_none()
+            && self.hub.board(self.voice.pipe(), &private.outbox, &self.interest)
+        {
+            self.private = None;
+        }
     }
 
     /// The selectors of a request that this connection can have. The others are answered with
     /// errors, each for itself, and spoil nothing.
-    fn valid(&self, request: &Subscribe, out: &mut Outgoing) -> Vec<Selector> {
+    fn valid(&self, request: &Subscribe) -> Vec<Selector> {
         let mut asked = HashSet::new();
         let mut valid = Vec::new();
         let mut too_many = Vec::new();
@@ -165,7 +234,7 @@ impl Subscriptions {
             }
             let Some(selector) = Selector::parse(text).filter(|it| self.hub.knows(it)) else {
                 let symbol = shorten(text, schemas::MAX_SYMBOL_BYTES);
-                out.error(ClientError {
+                self.voice.error(ClientError {
                     message: format!("Invalid stock symbol: {symbol}"),
                     code: ErrorCode::InvalidSymbol,
                     id: request.id.clone(),
@@ -183,7 +252,7 @@ impl Subscriptions {
             }
         }
         if !too_many.is_empty() {
-            out.error(ClientError {
+            self.voice.error(ClientError {
                 message: format!("A connection may have {} symbols", self.max_symbols),
                 code: ErrorCode::TooManySymbols,
                 id: request.id.clone(),
@@ -193,16 +262,95 @@ impl Subscriptions {
         valid
     }
 
-    fn begin_replay(&mut self, selectors: &[Selector], position: Position, out: &mut Outgoing) {
+    fn begin_replay(&mut self, selectors: &[Selector], position: Position) {
         metrics::replay();
-        self.replays_begun += 1;
-        let id = self.replays_begun;
-        let interest: Interest = selectors.iter().cloned().collect();
-        out.retain_prices(|frame| !interest.matches(&frame.symbol));
-        self.outbox.hold(id, interest);
-        let replay = Replay::new(id, Arc::clone(&self.hub), Arc::clone(&self.readers), position);
-        self.replays.push_back((id, replay));
-        self.drop_empty_replays();
+        let (hub, readers) = (Arc::clone(&self.hub), Arc::clone(&self.readers));
+        let private = self.private();
+        private.replays_begun += 1;
+        let id = private.replays_begun;
+        private.outbox.hold(id, selectors.iter().cloned().collect());
+        private.replays.push_back((id, Replay::new(id, hub, readers, position)));
+        private.drop_empty_replays();
+    }
+
+    /// Writes live ticks that have waited long enough, at most `count`. False where there are none.
+    pub(super) fn forward(&mut self, count: usize) -> bool {
+        let Some(private) = &mut self.private else { return false };
+        let may = private.conflation.may_take(private.outbox.len());
+        let frames = private.outbox.take(may.min(count));
+        private.conflation.took(frames.len());
+        self.voice.pipe().send_frames(&frames);
+        !frames.is_empty()
+    }
+
+    /// The next step of the running replay; pending for ever where there is none. Cancel safe.
+    pub(super) async fn replay(&mut self) -> Progress {
+        match &mut self.private {
+            Some(private) => private.replay().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The client does not take what it was brought: its replay leaves its place to others.
+    pub(super) fn rest(&mut self) {
+        if let Some((_, replay)) =
+            self.private.as_mut().and_then(|private| private.replays.front_mut())
+        {
+            replay.rest();
+        }
+    }
+
+    /// Hands on what a replay has brought.
+    pub(super) fn replayed(&mut self, progress: Progress) {
+        let Some(private) = &mut self.private else { return };
+        let frames = match progress {
+            Progress::Ticks(frames) => frames,
+            Progress::Done(frames) => {
+                private.replays.pop_front();
+                frames
+            }
+            Progress::Notice(notice) => return self.voice.error(explain(notice)),
+        };
+        private.send(&self.voice, &frames);
+    }
+
+    /// The sequence after which a client goes on that has received all we have taken out for it;
+    /// `None` where there is none, because it asked for nothing, or for a time not reached yet.
+    /// Nothing more is taken out.
+    pub(super) fn resume_from(&mut self) -> Option<u64> {
+        if self.interest.is_empty() {
+            return None;
+        }
+        let Some(private) = &self.private else {
+            return match self.voice.pipe().fault() {
+                Some(Fault::TooSlow(through)) => Some(through),
+                _ => Some(self.hub.alight(self.voice.pipe())),
+            };
+        };
+        let outbox = &private.outbox;
+        let live = outbox.overflowed().unwrap_or_else(|| self.hub.taken_through(outbox));
+        private
+            .replays
+            .iter()
+            .map(|(_, replay)| replay.resume_from())
+            .try_fold(live, |least, replayed| replayed.map(|replayed| least.min(replayed)))
+    }
+}
+
+impl Private {
+    /// Sends prices past the outbox.
+    fn send(&mut self, voice: &Voice, frames: &[Arc<Frame>]) {
+        if !frames.is_empty() {
+            voice.pipe().send_frames(frames);
+            self.conflation.sent();
+        }
+    }
+
+    async fn replay(&mut self) -> Progress {
+        match self.replays.front_mut() {
+            Some((_, replay)) => replay.next(&self.outbox).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Those of which nothing is left, because newer requests have taken it.
@@ -210,61 +358,14 @@ impl Subscriptions {
         let outbox = &self.outbox;
         self.replays.retain(|(id, _)| outbox.with_holds(|holds| holds.interest(*id).is_some()));
     }
-
-    /// Takes live ticks that have waited long enough, at most `count`.
-    pub(super) fn take_live(&mut self, count: usize) -> Vec<Arc<Frame>> {
-        let may = self.conflation.may_take(self.outbox.len());
-        let frames = self.outbox.take(may.min(count));
-        self.conflation.took(frames.len());
-        frames
-    }
-
-    /// The next step of the running replay; pending for ever where there is none. Cancel safe.
-    pub(super) async fn replay(&mut self) -> Progress {
-        match self.replays.front_mut() {
-            Some((_, replay)) => replay.next(&self.outbox).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// The client does not take what it was brought: its replay leaves its place to others.
-    pub(super) fn rest(&mut self) {
-        if let Some((_, replay)) = self.replays.front_mut() {
-            replay.rest();
-        }
-    }
-
-    /// Hands on what a replay has brought.
-    pub(super) fn replayed(&mut self, progress: Progress, out: &mut Outgoing) {
-        let frames = match progress {
-            Progress::Ticks(frames) => frames,
-            Progress::Done(frames) => {
-                self.replays.pop_front();
-                frames
-            }
-            Progress::Notice(notice) => return out.error(explain(notice)),
-        };
-        out.prices(frames);
-        self.conflation.sent();
-    }
-
-    /// The sequence after which a client goes on that has received all we have taken out for it;
-    /// `None` where there is none, because it asked for nothing, or for a time not reached yet.
-    pub(super) fn resume_from(&self) -> Option<u64> {
-        if self.interest.is_empty() {
-            return None;
-        }
-        let live = self.outbox.overflowed().unwrap_or_else(|| self.hub.taken_through(&self.outbox));
-        self.replays
-            .iter()
-            .map(|(_, replay)| replay.resume_from())
-            .try_fold(live, |least, replayed| replayed.map(|replayed| least.min(replayed)))
-    }
 }
 
 impl Drop for Subscriptions {
     fn drop(&mut self) {
-        self.hub.unsubscribe(&self.outbox, self.interest.selectors());
+        self.hub.alight(self.voice.pipe());
+        if let Some(private) = &self.private {
+            self.hub.unsubscribe(&private.outbox, self.interest.selectors());
+        }
     }
 }
 

@@ -46,8 +46,11 @@ impl Fixture {
     }
 
     async fn with(config: WebSocketConfig, broker: Arc<MemoryBroker>) -> Self {
-        let (hub, connections, shutdown) =
-            (Arc::new(Hub::default()), Connections::default(), CancellationToken::new());
+        let (hub, connections, shutdown) = (
+            Arc::new(Hub::new(2, config.coalesce())),
+            Connections::default(),
+            CancellationToken::new(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let app = router(Server {
@@ -57,7 +60,8 @@ impl Fixture {
             connections: connections.clone(),
             shutdown: shutdown.clone(),
         });
-        tokio::spawn(axum::serve(listener, app).into_future());
+        tokio::spawn(service::serve(listener, app, PATIENCE, shutdown.clone()));
+        tokio::spawn(Arc::clone(&hub).flush(shutdown.clone()));
         tokio::spawn(hub::follow_ticks(
             Arc::clone(&hub),
             Arc::new(Shared(Arc::clone(&broker))),

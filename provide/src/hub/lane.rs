@@ -1,0 +1,249 @@
+//! What all connections that asked for the same receive: one log, written once and read by all.
+//!
+//! A lane belongs to one format and one set of selectors. The hub appends each tick once, whoever
+//! rides along; what has come together is sealed into a chunk of finished frames, and every
+//! connection is written the same bytes. So a delivery costs a system call and next to nothing
+//! else, and a client that lags costs its place in the log and no copy.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{Frame, Pipe, Selector, frame::Format, pipe::Riding};
+
+/// How many bytes of frames go into one chunk.
+const CHUNK: usize = 64 * 1024;
+
+/// How many connections are written to before other tasks get their turn.
+const STRETCH: usize = 64;
+
+/// What the riders of a lane have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct LaneKey {
+    /// Which flusher writes to them.
+    pub(super) shard: usize,
+    pub(super) format: Format,
+    /// What they asked for, sorted.
+    pub(super) selectors: Arc<[Selector]>,
+}
+
+/// The log of one set of selectors.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(super) key: LaneKey,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug)]
+struct Log {
+    open: Open,
+    open_frames: u64,
+    /// Sealed, and not yet written to all.
+    sealed: Sealed,
+    /// The newest sequence appended: a tick that comes along two ways, by its symbol and by a
+    /// wildcard, is taken once.
+    newest: u64,
+    riders: Arc<Vec<Arc<Pipe>>>,
+    /// The flusher knows that there is something to write.
+    is_due: bool,
+    written_at: Option<Instant>,
+}
+
+/// What is not sealed yet.
+#[derive(Debug, Default)]
+enum Open {
+    #[default]
+    Empty,
+    /// A single frame is shared as it is.
+    One(Bytes),
+    Many(Vec<u8>),
+}
+
+/// A run of chunks, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sealed {
+    /// The number of the first of them.
+    first: u64,
+    chunks: VecDeque<Chunk>,
+    /// How many frames were ever sealed.
+    frames: u64,
+}
+
+/// Finished frames, one behind the other.
+#[derive(Debug, Clone)]
+pub(super) struct Chunk {
+    pub(super) bytes: Bytes,
+    /// The sequence of the last frame in it.
+    pub(super) through: u64,
+    /// How many frames were ever sealed up to its end.
+    pub(super) frames: u64,
+}
+
+/// What has to be done after something was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing: it is known that there is something to write.
+    Known,
+    /// It is to be written; `since` is when it was written before.
+    New { since: Option<Instant> },
+    /// It is full, and is to be written at once.
+    Full,
+}
+
+impl Lane {
+    pub(super) fn new(key: LaneKey) -> Arc<Self> {
+        let log = Log {
+            open: Open::Empty,
+            open_frames: 0,
+            sealed: Sealed::default(),
+            newest: 0,
+            riders: Arc::default(),
+            is_due: false,
+            written_at: None,
+        };
+        Arc::new(Self { key, log: Mutex::new(log) })
+    }
+
+    /// Adds a tick for all riders.
+    pub(super) fn append(&self, frame: &Frame) -> Due {
+        let mut log = self.lock();
+        if frame.sequence <= log.newest {
+            return Due::Known;
+        }
+        log.newest = frame.sequence;
+        log.open_frames += 1;
+        let bytes = frame.bytes(self.key.format);
+        let length = match &mut log.open {
+            Open::Empty => {
+                log.open = Open::One(bytes.clone());
+                bytes.len()
+            }
+            Open::One(one) => {
+                let mut many = Vec::with_capacity(4 * (one.len() + bytes.len()));
+                many.extend_from_slice(one);
+                many.extend_from_slice(bytes);
+                let length = many.len();
+                log.open = Open::Many(many);
+                length
+            }
+            Open::Many(many) => {
+                many.extend_from_slice(bytes);
+                many.len()
+            }
+        };
+        if length >= CHUNK {
+            log.seal();
+            log.is_due = true;
+            return Due::Full;
+        }
+        if mem::replace(&mut log.is_due, true) {
+            return Due::Known;
+        }
+        Due::New { since: log.written_at }
+    }
+
+    /// A connection rides along from here on.
+    pub(super) fn join(&self, pipe: &Arc<Pipe>) -> Riding {
+        let mut log = self.lock();
+        log.seal();
+        Arc::make_mut(&mut log.riders).push(Arc::clone(pipe));
+        log.sealed.end()
+    }
+
+    /// A connection leaves, and takes with it what was not written to it yet. False where it was
+    /// the last one.
+    pub(super) fn leave(&self, pipe: &Pipe, next: u64) -> (Vec<Chunk>, bool) {
+        let mut log = self.lock();
+        log.seal();
+        let riders = Arc::make_mut(&mut log.riders);
+        if let Some(at) = riders.iter().position(|other| std::ptr::eq(&**other, pipe)) {
+            riders.swap_remove(at);
+        }
+        let goes_on = !riders.is_empty();
+        (log.sealed.from(next).cloned().collect(), goes_on)
+    }
+
+    /// What there is from a chunk on.
+    pub(super) fn from(&self, next: u64) -> Vec<Chunk> {
+        self.lock().sealed.from(next).cloned().collect()
+    }
+
+    /// Writes what there is to every rider that takes it. Returns how many frames were delivered.
+    pub(super) async fn flush(&self) -> u64 {
+        let (sealed, riders) = {
+            let mut log = self.lock();
+            if !mem::take(&mut log.is_due) {
+                return 0;
+            }
+            log.seal();
+            log.written_at = Some(Instant::now());
+            (log.sealed.clone(), Arc::clone(&log.riders))
+        };
+        let mut oldest = sealed.end().next;
+        let mut delivered = 0;
+        for stretch in riders.chunks(STRETCH) {
+            for pipe in stretch {
+                if let Some(next) = pipe.follow(self, &sealed, &mut delivered) {
+                    oldest = oldest.min(next);
+                }
+            }
+            if riders.len() > STRETCH {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(riders);
+        self.lock().sealed.forget_before(oldest);
+        delivered
+    }
+
+    /// How many connections ride it.
+    #[cfg(test)]
+    pub(super) fn riders(&self) -> usize {
+        self.lock().riders.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    fn seal(&mut self) {
+        let bytes = match mem::take(&mut self.open) {
+            Open::Empty => return,
+            Open::One(bytes) => bytes,
+            Open::Many(bytes) => bytes.into(),
+        };
+        self.sealed.frames += mem::take(&mut self.open_frames);
+        let chunk = Chunk { bytes, through: self.newest, frames: self.sealed.frames };
+        self.sealed.chunks.push_back(chunk);
+    }
+}
+
+impl Sealed {
+    /// Where a rider stands that has everything.
+    pub(super) fn end(&self) -> Riding {
+        Riding { next: self.first + self.chunks.len() as u64, frames: self.frames }
+    }
+
+    /// The chunks from a number on.
+    pub(super) fn from(&self, next: u64) -> impl Iterator<Item = &Chunk> {
+        let skipped = next.saturating_sub(self.first);
+        self.chunks.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+    }
+
+    fn forget_before(&mut self, number: u64) {
+        while self.first < number && self.chunks.pop_front().is_some() {
+            self.first += 1;
+        }
+        if self.chunks.is_empty() {
+            // What a burst needed is not kept.
+            self.chunks.shrink_to(4);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The opening handshake of RFC 6455, section 4.2.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use service::Problem;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// A request that asks for a WebSocket and may have one.
+pub(super) struct Handshake {
+    accept: String,
+    upgrade: OnUpgrade,
+}
+
+impl Handshake {
+    /// Examines a request; the problem says what is missing.
+    pub(super) fn of(request: &mut Request) -> Result<Self, Problem> {
+        let headers = request.headers();
+        if request.method() != Method::GET {
+            return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket begins with GET"));
+        }
+        if !has_token(headers, header::CONNECTION, "upgrade")
+            || !has_token(headers, header::UPGRADE, "websocket")
+        {
+            let text = "the headers \"Connection: upgrade\" and \"Upgrade: websocket\" are missing";
+            return Err(refused(StatusCode::BAD_REQUEST, text));
+        }
+        if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            let text = "Sec-WebSocket-Version has to be 13";
+            return Err(refused(StatusCode::BAD_REQUEST, text));
+        }
+        let key = headers.get(header::SEC_WEBSOCKET_KEY);
+        let accept = key.map(|key| derive_accept_key(key.as_bytes())).ok_or_else(|| {
+            refused(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is missing")
+        })?;
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
+            refused(StatusCode::UPGRADE_REQUIRED, "this connection cannot be upgraded")
+        })?;
+        Ok(Self { accept, upgrade })
+    }
+
+    /// The answer that switches protocols, and what will be the socket after it.
+    pub(super) fn accept(self) -> (Response, Switching) {
+        let headers = [
+            (header::CONNECTION, "upgrade".to_owned()),
+            (header::UPGRADE, "websocket".to_owned()),
+            (header::SEC_WEBSOCKET_ACCEPT, self.accept),
+        ];
+        let response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+        (response, Switching(self.upgrade))
+    }
+}
+
+/// A connection that changes its protocol when the answer is written.
+pub(super) struct Switching(OnUpgrade);
+
+impl Switching {
+    /// The socket, and what was read from it already; `None` where the client has gone.
+    pub(super) async fn socket(self) -> Option<(TcpStream, Bytes)> {
+        let upgraded: Upgraded = self.0.await.ok()?;
+        // Our server puts nothing between hyper and the socket.
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+fn refused(status: StatusCode, text: &str) -> Problem {
+    Problem::new(status, text)
+}
+
+/// Is a token in a header that lists several, whatever its case?
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}

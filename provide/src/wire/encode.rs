@@ -50,7 +50,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     }
     let mut payload = Vec::with_capacity(2 + end);
     payload.extend_from_slice(&code.to_be_bytes());
-    payload.extend_from_slice(reason[..end].as_bytes());
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
     control(opcode::CLOSE, &payload)
 }
 

@@ -24,7 +24,7 @@ pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message? else { continue };
         match ServerMessage::from_json(&text)? {
-            ServerMessage::PriceUpdate { data } => {
+            ServerMessage::PriceUpdate { data, .. } => {
                 for (symbol, update) in data {
                     let price = update.price.get();
                     let (time, source) = (update.timestamp, update.source);

@@ -37,6 +37,11 @@ pub struct Subscribe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Utc>")]
     pub from_time: Option<Timestamp>,
+    /// With `from_time` or `from_seq`: play the past at so many times the pace at which the stream
+    /// stored it, each update marked with `"replay":true`; where it reaches the present it goes on
+    /// live, unmarked. Without it the past comes as fast as it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<u32>,
     /// Echoed in the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -58,6 +63,9 @@ pub struct Unsubscribe {
 pub enum ServerMessage {
     /// New prices, by symbol.
     PriceUpdate {
+        /// It is of a replay at a pace, not live.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replay: bool,
         /// One entry per symbol.
         data: BTreeMap<String, Update>,
     },
@@ -186,6 +194,8 @@ impl ServerMessage {
         }
         #[derive(Deserialize)]
         struct PriceUpdate {
+            #[serde(default)]
+            replay: bool,
             data: BTreeMap<String, Update>,
         }
         #[derive(Deserialize)]
@@ -194,7 +204,8 @@ impl ServerMessage {
         }
         Ok(match serde_json::from_str::<Tag>(text)?.r#type.as_str() {
             "price_update" => {
-                Self::PriceUpdate { data: serde_json::from_str::<PriceUpdate>(text)?.data }
+                let PriceUpdate { replay, data } = serde_json::from_str(text)?;
+                Self::PriceUpdate { replay, data }
             }
             "error" => Self::Error(serde_json::from_str(text)?),
             "subscribed" => Self::Subscribed(serde_json::from_str(text)?),
@@ -241,7 +252,7 @@ mod tests {
     fn a_price_keeps_its_digits_as_a_json_number() {
         let text = r#"{"type":"price_update","data":{"AAPL":{"price":150.2300,"timestamp":"2024-09-14T12:34:56Z","seq":7,"prev":3,"size":100,"exchange":null,"source":"sim"}}}"#;
         let message = ServerMessage::from_json(text).unwrap();
-        let ServerMessage::PriceUpdate { data } = &message else { panic!("{message:?}") };
+        let ServerMessage::PriceUpdate { data, .. } = &message else { panic!("{message:?}") };
         assert_eq!(data["AAPL"].price.get(), "150.2300");
         assert_eq!(serde_json::to_string(&message).unwrap(), text);
     }

@@ -44,7 +44,7 @@ async fn first_update(settings: &[(&str, String)], symbol: &str) -> Update {
     let subscribe = Subscribe { symbols: vec!["*".into()], ..Subscribe::default() };
     send(&mut socket, &ClientMessage::Subscribe(subscribe)).await.expect("open");
     next(&mut socket, |message| {
-        let ServerMessage::PriceUpdate { mut data } = message else { return None };
+        let ServerMessage::PriceUpdate { mut data, .. } = message else { return None };
         data.remove(symbol)
     })
     .await

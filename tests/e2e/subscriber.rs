@@ -104,7 +104,7 @@ async fn receive(
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message? else { continue };
         let message = ServerMessage::from_json(&text).expect("a message of the protocol");
-        let ServerMessage::PriceUpdate { data } = message else { continue };
+        let ServerMessage::PriceUpdate { data, .. } = message else { continue };
         let mut received = received.lock().expect("no panic holds it");
         received.extend(data.into_iter().map(|(symbol, update)| Received {
             symbol,

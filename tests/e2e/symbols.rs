@@ -49,7 +49,7 @@ async fn odd_symbols_go_end_to_end() {
     let mut missing: BTreeSet<&str> = ODD.into();
     while !missing.is_empty() {
         let data = next(&mut socket, |message| match message {
-            ServerMessage::PriceUpdate { data } => Some(data),
+            ServerMessage::PriceUpdate { data, .. } => Some(data),
             ServerMessage::Error(error) => panic!("{error:?}"),
             _ => None,
         })

@@ -34,7 +34,7 @@ fn subscribe(symbols: &[&str]) -> ClientMessage {
 }
 
 fn price_update(message: ServerMessage) -> Option<(String, schemas::Update)> {
-    let ServerMessage::PriceUpdate { data } = message else { return None };
+    let ServerMessage::PriceUpdate { data, .. } = message else { return None };
     data.into_iter().next()
 }
 

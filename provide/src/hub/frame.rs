@@ -35,7 +35,21 @@ impl Frame {
             Format::Json => &self.json,
         }
     }
+
+    /// The same, marked as replayed.
+    pub(crate) fn replayed(&self, format: Format) -> Bytes {
+        match format {
+            Format::Json => {
+                let payload = encode::payload(&self.json);
+                let rest = payload.strip_prefix(PRICE_UPDATE).unwrap_or_default();
+                encode::message(Kind::Text, &[PRICE_UPDATE, br#""replay":true,"#, rest].concat())
+            }
+        }
+    }
 }
+
+/// How every one begins.
+const PRICE_UPDATE: &[u8] = br#"{"type":"price_update","#;
 
 /// Encodes the ticks of a stream in order, and knows which tick of each symbol came before.
 ///
@@ -78,7 +92,8 @@ impl Encoder {
 /// no type for, and because this is done for every tick.
 fn price_update(tick: &Tick, seq: u64, prev: u64) -> String {
     let mut text = Vec::with_capacity(256);
-    text.extend_from_slice(br#"{"type":"price_update","data":{"#);
+    text.extend_from_slice(PRICE_UPDATE);
+    text.extend_from_slice(br#""data":{"#);
     string(&mut text, tick.symbol.as_str());
     // Writing into a Vec does not fail.
     let _ = write!(
@@ -134,10 +149,8 @@ pub(crate) mod tests {
         of(&tick, sequence)
     }
 
-    /// The payload of a frame whose header has two or four bytes.
     fn text(frame: &Frame) -> &str {
-        let header = if frame.json[1] < 126 { 2 } else { 4 };
-        std::str::from_utf8(&frame.json[header..]).unwrap()
+        std::str::from_utf8(encode::payload(&frame.json)).unwrap()
     }
 
     fn of(tick: &Tick, sequence: u64) -> Message {
@@ -189,7 +202,7 @@ pub(crate) mod tests {
             };
             let frame = Encoder::default().encode(&of(&tick, 9)).unwrap();
             let read = ServerMessage::from_json(text(&frame)).unwrap();
-            let ServerMessage::PriceUpdate { data } = read else { panic!("{read:?}") };
+            let ServerMessage::PriceUpdate { data, .. } = read else { panic!("{read:?}") };
             let update = &data[&symbol];
             prop_assert_eq!(update.price.get(), tick.price.to_string());
             prop_assert_eq!(update.size.as_ref().map(|size| size.get().to_owned()),

@@ -11,6 +11,8 @@ pub(crate) mod frame;
 mod holds;
 mod lane;
 mod outbox;
+mod pace;
+mod pages;
 mod pipe;
 mod readers;
 mod recent;
@@ -277,14 +279,15 @@ impl Hub {
         }
     }
 
-    /// What comes next for a replay, at most `limit` ticks; or that it may go live, which it then
-    /// does at this moment.
+    /// What comes next for a replay, at most `limit` ticks; or, if it `may_end`, that it goes live,
+    /// which it then does at this moment.
     pub(crate) fn pull(
         &self,
         outbox: &Outbox,
         replay: ReplayId,
         position: Position,
         limit: usize,
+        may_end: bool,
     ) -> Pulled {
         let state = self.lock();
         outbox.with_holds(|holds| {
@@ -298,6 +301,9 @@ impl Hub {
                 let missing = state.newest_wanted(interest, position);
                 return match missing {
                     Some(newest) => Pulled::Behind { read_to: newest.min(recent.floor()) },
+                    None if !may_end => {
+                        Pulled::More { frames: Vec::new(), through: position.sequence() }
+                    }
                     None => {
                         holds.release(replay, position.sequence());
                         Pulled::Last { frames: Vec::new() }
@@ -310,7 +316,7 @@ impl Hub {
                 wanted.next().is_none(),
                 frames.last().map_or(position.sequence(), |frame| frame.sequence),
             );
-            if !is_all {
+            if !is_all || !may_end {
                 return Pulled::More { frames, through };
             }
             // A replay may be ahead of the hub; what it has delivered is not delivered again.

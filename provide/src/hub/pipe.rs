@@ -110,6 +110,13 @@ impl Pipe {
         self.write();
     }
 
+    /// The same for prices of the past, marked as such.
+    pub(crate) fn send_replayed(&self, frames: &[Arc<Frame>]) {
+        self.queue(frames.iter().map(|frame| frame.replayed(self.format)));
+        self.write();
+        metrics::deliveries(frames.len() as u64);
+    }
+
     /// The same for what does not count as having said something.
     pub(crate) fn send_aside(&self, piece: Bytes) {
         let mut state = self.lock();

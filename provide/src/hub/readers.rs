@@ -8,6 +8,8 @@ use tokio::{
     time::Instant,
 };
 
+use super::pages::Pages;
+
 /// How many replays of one instance may read the stream at once; the others queue, first come,
 /// first served. What reads from the hub's memory does not count.
 const PLACES: usize = 32;
@@ -19,6 +21,7 @@ const TURN: Duration = Duration::from_secs(2);
 pub(crate) struct Readers {
     broker: Arc<dyn Broker>,
     places: Arc<Semaphore>,
+    pages: Pages,
 }
 
 /// A place that is taken; it is free again when this is dropped.
@@ -36,7 +39,13 @@ pub(super) struct Seated {
 
 impl Readers {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, places: Arc::new(Semaphore::new(PLACES)) }
+        let pages = Pages::new(Arc::clone(&broker));
+        Self { broker, places: Arc::new(Semaphore::new(PLACES)), pages }
+    }
+
+    /// What all share that are not far behind; it needs no place.
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// Queues for a place.

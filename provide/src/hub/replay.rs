@@ -18,15 +18,22 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::{
-    Frame, Hub, Interest, Outbox, Position, Pulled, Readers, ReplayId, frame::Encoder,
+    Frame, Hub, Interest, Outbox, Position, Pulled, Readers, ReplayId,
+    frame::Encoder,
+    pace::Pace,
+    pages::{PAGE, Page},
     readers::Seated,
 };
 
 /// How many sequences before the start are read to find the first `prev` of each symbol.
-const LOOKBACK: u64 = 10_000;
+pub(super) const LOOKBACK: u64 = 10_000;
 
 /// How many ticks a replay hands over at a time.
 const CHUNK: usize = 256;
+
+/// From how far behind a replay takes the pages that all share. What lies further back it reads for
+/// itself, and only its own symbols.
+const SHARED: u64 = 8 * PAGE;
 
 /// What the client must be told about its replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,8 @@ pub(crate) enum Progress {
     Ticks(Vec<Arc<Frame>>),
     /// To be told before the ticks that follow.
     Notice(Notice),
+    /// The next ticks of a replay at a pace, to be marked as such.
+    Replayed(Vec<Arc<Frame>>),
     /// The last ticks: from now on these symbols come live.
     Done(Vec<Arc<Frame>>),
 }
@@ -60,6 +69,7 @@ pub(crate) struct Replay {
     hub: Arc<Hub>,
     readers: Arc<Readers>,
     position: Position,
+    pace: Option<Pace>,
     encoder: Encoder,
     /// Everything up to here was read, before the start too.
     read_through: u64,
@@ -78,6 +88,13 @@ enum Source {
     /// again.
     Opening(BoxFuture<'static, Result<Opened, BrokerError>>),
     Open(Seated),
+    /// The same for a page.
+    Turning(BoxFuture<'static, Result<Turned, BrokerError>>),
+}
+
+struct Turned {
+    page: Arc<Page>,
+    notice: Option<Notice>,
 }
 
 struct Opened {
@@ -86,18 +103,21 @@ struct Opened {
 }
 
 impl Replay {
-    /// A replay whose interest is held in the connection's outbox under `id`.
+    /// A replay whose interest is held in the connection's outbox under `id`: as fast as it goes,
+    /// or at so many times the pace at which the stream stored it.
     pub(crate) fn new(
         id: ReplayId,
         hub: Arc<Hub>,
         readers: Arc<Readers>,
         position: Position,
+        speed: Option<u32>,
     ) -> Self {
         Self {
             id,
             hub,
             readers,
             position,
+            pace: speed.map(Pace::new),
             encoder: Encoder::default(),
             read_through: 0,
             source: Source::Closed,
@@ -109,6 +129,9 @@ impl Replay {
 
     /// The sequence up to which everything was handed over; `None` where it has not begun.
     pub(crate) fn resume_from(&self) -> Option<u64> {
+        if let Some(next) = self.pace.as_ref().and_then(Pace::next) {
+            return Some(next.sequence.saturating_sub(1));
+        }
         match self.position {
             Position::After(sequence) => Some(sequence),
             Position::At(_) => None,
@@ -118,11 +141,39 @@ impl Replay {
     /// The next step. Cancel safe. A broken reader is opened anew where it stood.
     pub(crate) async fn next(&mut self, outbox: &Outbox) -> Progress {
         loop {
+            let Some(pace) = &mut self.pace else { return self.fetch(outbox, true).await };
+            let mut due = pace.take_due();
+            if !due.is_empty() {
+                outbox.with_holds(|holds| due.retain(|it| holds.wants(self.id, &it.symbol)));
+                return Progress::Replayed(due);
+            }
+            if pace.next().is_some() {
+                pace.wait().await;
+                continue;
+            }
+            let may_end = pace.has_caught_up();
+            match self.fetch(outbox, may_end).await {
+                Progress::Ticks(frames) => {
+                    let Some(pace) = &mut self.pace else { continue };
+                    if frames.is_empty() {
+                        pace.wait().await;
+                    }
+                    pace.fetched(frames);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// What comes next, whenever it was. Without `may_end` it does not go live; then there may be
+    /// nothing.
+    async fn fetch(&mut self, outbox: &Outbox, may_end: bool) -> Progress {
+        loop {
             // A start that lies ahead of the hub may lie ahead of the stream too.
             let is_doubtful =
                 !self.is_checked && self.position.sequence() > self.hub.last_sequence();
             if !is_doubtful && self.position.sequence() >= self.read_to {
-                match self.hub.pull(outbox, self.id, self.position, CHUNK) {
+                match self.hub.pull(outbox, self.id, self.position, CHUNK, may_end) {
                     Pulled::More { frames, through } => {
                         self.source = Source::Closed;
                         self.went_to(&frames, through);
@@ -133,7 +184,30 @@ impl Replay {
                 }
             }
             match &mut self.source {
-                Source::Closed => self.source = self.open(outbox, None),
+                Source::Closed => {
+                    let is_near = self.is_near();
+                    self.source = if is_near { self.turn(None) } else { self.open(outbox, None) };
+                }
+                Source::Turning(turning) => match turning.await {
+                    Ok(Turned { page, notice }) => {
+                        self.source = Source::Closed;
+                        self.is_checked = true;
+                        self.backoff.reset();
+                        if let Some(Notice::Truncated { first }) = notice {
+                            self.position = Position::After(first.saturating_sub(1));
+                            return Progress::Notice(Notice::Truncated { first });
+                        }
+                        let frames = self.of_page(&page, outbox);
+                        if !frames.is_empty() {
+                            return Progress::Ticks(frames);
+                        }
+                    }
+                    Err(fault) => {
+                        let delay = self.backoff.next_delay();
+                        warn!(%fault, ?delay, "a replay broke off; reading its page anew");
+                        self.source = self.turn(Some(delay));
+                    }
+                },
                 Source::Opening(opening) => match opening.await {
                     Ok(Opened { reader, notice }) => {
                         self.is_checked = true;
@@ -161,7 +235,7 @@ impl Replay {
                         Some(fault) => self.reopen(outbox, &fault),
                         None => self.backoff.reset(),
                     }
-                    if is_over {
+                    if is_over || self.is_near() {
                         self.rest();
                     }
                     if !frames.is_empty() {
@@ -175,6 +249,41 @@ impl Replay {
     /// Leaves its place at the stream to others; the next step queues for one.
     pub(crate) fn rest(&mut self) {
         self.source = Source::Closed;
+    }
+
+    /// Is it near enough for the pages that all share?
+    fn is_near(&self) -> bool {
+        // Where a time lies in the stream only the stream knows.
+        let Position::After(sequence) = self.position else { return false };
+        (1..=SHARED).contains(&self.read_to.saturating_sub(sequence)) && self.read_to < u64::MAX
+    }
+
+    fn turn(&self, delay: Option<Duration>) -> Source {
+        let (readers, position, needed, is_checked) =
+            (Arc::clone(&self.readers), self.position.sequence(), self.read_to, self.is_checked);
+        let turning = async move {
+            if let Some(delay) = delay {
+                sleep(delay).await;
+            }
+            let first = readers.pages().bounds().await?.first_sequence;
+            let is_truncated = !is_checked && position > 0 && position + 1 < first;
+            let notice = is_truncated.then_some(Notice::Truncated { first });
+            let from = position.max(first.saturating_sub(1));
+            let page = readers.pages().after(from, needed).await?;
+            Ok(Turned { page, notice })
+        };
+        Source::Turning(turning.boxed())
+    }
+
+    /// The ticks of a page that are for this replay to deliver, from where it stands.
+    fn of_page(&mut self, page: &Page, outbox: &Outbox) -> Vec<Arc<Frame>> {
+        let position = self.position.sequence();
+        let first = page.frames.partition_point(|frame| frame.sequence <= position);
+        let frames = page.frames.get(first..).unwrap_or_default();
+        self.went_to(frames, page.through.max(position));
+        let mut frames = frames.to_vec();
+        outbox.with_holds(|holds| frames.retain(|frame| holds.wants(self.id, &frame.symbol)));
+        frames
     }
 
     fn went_to(&mut self, frames: &[Arc<Frame>], through: u64) {

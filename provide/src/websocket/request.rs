@@ -24,6 +24,7 @@ pub(super) struct Query {
     conflate_ms: Option<u64>,
     from_seq: Option<u64>,
     from_time: Option<Timestamp>,
+    speed: Option<u32>,
     id: Option<String>,
     candles: Option<String>,
 }
@@ -54,14 +55,14 @@ impl Query {
     /// The `subscribe` that the address stands for; `None` where it asks for nothing. A symbol
     /// with a comma in its name cannot be asked for here.
     pub(super) fn into_request(self) -> Option<Request> {
-        let Self { symbols, conflate_ms, from_seq, from_time, id, candles } = self;
+        let Self { symbols, conflate_ms, from_seq, from_time, speed, id, candles } = self;
         if symbols.is_none() && conflate_ms.is_none() && candles.is_none() {
             return None;
         }
         let symbols = symbols.unwrap_or_default();
         let symbols = symbols.split(',').filter(|text| !text.is_empty()).map(str::to_owned);
         let subscribe =
-            Subscribe { symbols: symbols.collect(), conflate_ms, from_seq, from_time, id };
+            Subscribe { symbols: symbols.collect(), conflate_ms, from_seq, from_time, speed, id };
         Some(Request {
             message: ClientMessage::Subscribe(subscribe),
             candles: candles.is_some_and(|candles| !candles.is_empty()),

@@ -38,6 +38,9 @@ const MAX_REPLAYS: usize = 16;
 /// The longest time that updates may be held back, in milliseconds.
 const MAX_CONFLATE_MS: u64 = 60_000;
 
+/// How many times as fast as it was the past can be played.
+const MAX_SPEED: u32 = 10_000;
+
 /// The subscriptions of one connection. They end when this is dropped.
 pub(super) struct Subscriptions {
     hub: Arc<Hub>,
@@ -136,7 +139,7 @@ impl Subscriptions {
             self.conflate(Duration::from_millis(milliseconds));
         }
         if let Some(position) = start.filter(|_| !selectors.is_empty()) {
-            self.begin_replay(&selectors, position);
+            self.begin_replay(&selectors, position, request.speed);
         }
         let current = self.interest.clone();
         let fresh: Vec<_> =
@@ -262,14 +265,14 @@ impl Subscriptions {
         valid
     }
 
-    fn begin_replay(&mut self, selectors: &[Selector], position: Position) {
+    fn begin_replay(&mut self, selectors: &[Selector], position: Position, speed: Option<u32>) {
         metrics::replay();
         let (hub, readers) = (Arc::clone(&self.hub), Arc::clone(&self.readers));
         let private = self.private();
         private.replays_begun += 1;
         let id = private.replays_begun;
         private.outbox.hold(id, selectors.iter().cloned().collect());
-        private.replays.push_back((id, Replay::new(id, hub, readers, position)));
+        private.replays.push_back((id, Replay::new(id, hub, readers, position, speed)));
         private.drop_empty_replays();
     }
 
@@ -309,6 +312,7 @@ impl Subscriptions {
                 private.replays.pop_front();
                 frames
             }
+            Progress::Replayed(frames) => return self.voice.pipe().send_replayed(&frames),
             Progress::Notice(notice) => return self.voice.error(explain(notice)),
         };
         private.send(&self.voice, &frames);
@@ -374,6 +378,14 @@ fn start(request: &Subscribe) -> Result<Option<Position>, ClientError> {
     let refuse = |message: String| Err(invalid(message, request.id.clone()));
     if let Some(milliseconds) = request.conflate_ms.filter(|it| *it > MAX_CONFLATE_MS) {
         return refuse(format!("conflate_ms: {milliseconds} is more than {MAX_CONFLATE_MS}"));
+    }
+    if let Some(speed) = request.speed {
+        if !(1..=MAX_SPEED).contains(&speed) {
+            return refuse(format!("speed: {speed} is not between 1 and {MAX_SPEED}"));
+        }
+        if request.from_seq.is_none() && request.from_time.is_none() {
+            return refuse("speed: it needs from_time or from_seq".to_owned());
+        }
     }
     match (request.from_seq, request.from_time) {
         (Some(_), Some(_)) => refuse("from_seq and from_time: only one of them".to_owned()),

@@ -32,6 +32,16 @@ pub fn compressed(kind: Kind, deflated: &[u8]) -> Bytes {
     frame(FIN | RSV1 | kind.opcode(), deflated)
 }
 
+/// The payload of a whole frame of ours.
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// A ping; of its payload the first 125 bytes are sent.
 pub fn ping(payload: &[u8]) -> Bytes {
     control(opcode::PING, payload)

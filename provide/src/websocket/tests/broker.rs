@@ -16,8 +16,15 @@ pub(super) struct MemoryBroker {
     log: Mutex<Log>,
     /// How often something changed.
     changed: watch::Sender<u64>,
-    /// How many readers are open, and how many were at most.
-    pub(super) readers: Mutex<(usize, usize)>,
+    pub(super) readers: Mutex<Readers>,
+}
+
+/// How many readers there are.
+#[derive(Default)]
+pub(super) struct Readers {
+    pub(super) open: usize,
+    /// Ever.
+    pub(super) opened: usize,
 }
 
 #[derive(Default)]
@@ -26,6 +33,8 @@ struct Log {
     last: u64,
     /// Readers of an earlier generation are dead.
     generation: u64,
+    /// Messages are stored now, and not one a second in 2023.
+    keeps_time: bool,
 }
 
 impl MemoryBroker {
@@ -41,8 +50,17 @@ impl MemoryBroker {
         let mut log = self.log.lock().unwrap();
         log.last += 1;
         let sequence = log.last;
-        log.messages.push(message(symbol, price, sequence));
+        let mut message = message(symbol, price, sequence);
+        if log.keeps_time {
+            message.stored_at = jiff::Timestamp::now();
+        }
+        log.messages.push(message);
         sequence
+    }
+
+    /// From now on messages are stored at the time it is.
+    pub(super) fn keep_time(&self) {
+        self.log.lock().unwrap().keeps_time = true;
     }
 
     /// Every reader dies.
@@ -112,7 +130,8 @@ impl Broker for Shared {
                 .map_or(log.last + 1, |message| message.sequence),
         };
         let mut readers = self.0.readers.lock().unwrap();
-        *readers = (readers.0 + 1, readers.1.max(readers.0 + 1));
+        readers.open += 1;
+        readers.opened += 1;
         Ok(Box::new(MemoryReader {
             broker: Arc::clone(&self.0),
             subjects: subjects.to_vec(),
@@ -154,7 +173,7 @@ struct MemoryReader {
 
 impl Drop for MemoryReader {
     fn drop(&mut self) {
-        self.broker.readers.lock().unwrap().0 -= 1;
+        self.broker.readers.lock().unwrap().open -= 1;
     }
 }
 

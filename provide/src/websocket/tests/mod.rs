@@ -133,7 +133,7 @@ impl Client {
 
     async fn price(&mut self) -> Price {
         match self.receive().await {
-            Ok(ServerMessage::PriceUpdate { data }) => {
+            Ok(ServerMessage::PriceUpdate { data, .. }) => {
                 assert_eq!(data.len(), 1);
                 let (symbol, update) = data.into_iter().next().unwrap();
                 let price = update.price.get().to_owned();
@@ -170,7 +170,7 @@ impl Client {
         let closing = loop {
             match self.receive().await {
                 Ok(ServerMessage::Closing(closing)) => break closing,
-                Ok(ServerMessage::PriceUpdate { data }) => {
+                Ok(ServerMessage::PriceUpdate { data, .. }) => {
                     prices.extend(data.values().map(|update| update.seq));
                 }
                 Ok(_) => {}

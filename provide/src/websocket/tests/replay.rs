@@ -162,7 +162,7 @@ async fn a_symbol_can_leave_a_replay() {
         match client.receive().await.unwrap() {
             ServerMessage::Subscribed(subscribed) if subscribed.symbols == ["B"] => break,
             ServerMessage::Subscribed(_) => {}
-            ServerMessage::PriceUpdate { data } => has_b |= data.contains_key("B"),
+            ServerMessage::PriceUpdate { data, .. } => has_b |= data.contains_key("B"),
             other => panic!("{other:?}"),
         }
     }
@@ -237,9 +237,76 @@ async fn no_hole_and_no_double_under_fire() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_who_come_back_at_once_share_few_readers_and_all_get_everything() {
+#[tokio::test]
+async fn the_past_is_played_at_its_pace_and_then_it_is_live() {
     let broker = Arc::<MemoryBroker>::default();
+    for symbol in ["A", "B", "A", "A"] {
+        broker.publish(symbol, "1");
+    }
+    let server = Fixture::with(WebSocketConfig::default(), broker).await;
+    // The test stream stores one message a second, from November 2023 on.
+    let mut client = server.client("?symbols=A&from_seq=0&speed=10").await;
+    client.subscribed().await;
+    let begun = std::time::Instant::now();
+    for (seq, prev, due) in [(1, 0, 0), (3, 1, 200), (4, 3, 300)] {
+        match client.receive().await {
+            Ok(ServerMessage::PriceUpdate { replay: true, data }) => {
+                assert_eq!((data["A"].seq, data["A"].prev), (seq, prev));
+            }
+            other => panic!("not replayed but {other:?}"),
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(due), "{seq} came early");
+    }
+    // What is stored while it plays is part of it.
+    server.publish("A", "1").await;
+    match client.receive().await {
+        Ok(ServerMessage::PriceUpdate { replay: true, data }) => assert_eq!(data["A"].seq, 5),
+        other => panic!("not replayed but {other:?}"),
+    }
+    for text in [
+        r#"{"type":"subscribe","symbols":["A"],"speed":60}"#,
+        r#"{"type":"subscribe","symbols":["A"],"from_seq":1,"speed":0}"#,
+    ] {
+        client.send(text).await;
+        let error = client.error().await;
+        assert!(error.message.starts_with("speed: "), "{}", error.message);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_reaches_the_present_goes_on_live() {
+    let broker = Arc::<MemoryBroker>::default();
+    broker.keep_time();
+    for _ in 0..3 {
+        broker.publish("A", "1");
+    }
+    let server = Fixture::with(WebSocketConfig::default(), broker).await;
+    let mut client = server.client("?symbols=A&from_seq=0&speed=10000").await;
+    client.subscribed().await;
+    let mut replayed = Vec::new();
+    loop {
+        let sequence = server.publish("A", "1").await;
+        let mut newest = 0;
+        while newest < sequence {
+            let Ok(ServerMessage::PriceUpdate { replay, data }) = client.receive().await else {
+                panic!("no price")
+            };
+            newest = data["A"].seq;
+            replayed.push((newest, replay));
+        }
+        if !replayed.last().unwrap().1 {
+            break;
+        }
+    }
+    let sequences: Vec<_> = replayed.iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
+    assert!(replayed[0].1, "it began in the past");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_come_back_at_once_share_a_reader_and_all_get_everything() {
+    let broker = Arc::<MemoryBroker>::default();
+    // The hub has just started and remembers nothing.
     for _ in 0..600 {
         broker.publish("A", "1");
     }
@@ -258,8 +325,26 @@ async fn many_who_come_back_at_once_share_few_readers_and_all_get_everything() {
         });
     }
     clients.join_all().await;
-    // One more is the hub's own.
-    let (open, most) = *server.broker.readers.lock().unwrap();
-    assert_eq!(open, 1);
-    assert!((2..=33).contains(&most), "{most}");
+    // One is the hub's own, the other read the page for all of them.
+    let readers = server.broker.readers.lock().unwrap();
+    assert_eq!((readers.open, readers.opened), (1, 2));
+}
+
+#[tokio::test]
+async fn from_far_behind_only_its_own_symbols_are_read_up_to_the_shared_pages() {
+    let broker = Arc::<MemoryBroker>::default();
+    for at in 0..60_000 {
+        broker.publish(if at % 20_000 == 0 { "A" } else { "B" }, "1");
+    }
+    let server = Fixture::with(WebSocketConfig::default(), broker).await;
+    let mut client = server.client("?symbols=A&from_seq=0").await;
+    client.subscribed().await;
+    let mut prices = Vec::new();
+    for _ in 0..3 {
+        prices.push(client.price().await);
+    }
+    server.publish("A", "1").await;
+    prices.push(client.price().await);
+    assert_eq!(prices.iter().map(|it| it.seq).collect::<Vec<_>>(), [1, 20_001, 40_001, 60_001]);
+    assert_chained(&prices);
 }

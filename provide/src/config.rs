@@ -48,6 +48,9 @@ pub struct WebSocketConfig {
     /// the one before it: many ticks in one system call cost little more than one. 0: never. A tick
     /// that comes alone never waits.
     pub coalesce_ms: u64,
+    /// Write to many sockets by one system call, by Linux's io_uring; where the kernel has none,
+    /// socket by socket.
+    pub io_uring: bool,
     /// How many symbols and wildcards one connection may subscribe to.
     pub max_symbols: usize,
     /// How long a connection may be idle before a heartbeat, and how often it is pinged, in
@@ -65,6 +68,7 @@ impl Default for WebSocketConfig {
         Self {
             queue_frames: 1_024,
             coalesce_ms: 1,
+            io_uring: true,
             max_symbols: 1_000,
             heartbeat_secs: 15,
             max_message_bytes: 65_536,

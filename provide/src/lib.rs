@@ -82,7 +82,8 @@ pub async fn run(
     let writing =
         writer::run(config.store, data_dir.to_owned(), context.clone(), health.check("store"));
     parts.spawn(writing.map(|ended| ended.map_err(Error::from)));
-    parts.spawn(Arc::clone(&hub).flush(context.shutdown.clone()).map(Ok));
+    let flushing = Arc::clone(&hub).flush(config.websocket.io_uring, context.shutdown.clone());
+    parts.spawn(flushing.map(Ok));
     let (broker, shutdown) = (Arc::clone(&context.broker), context.shutdown.clone());
     let ticks = hub::follow_ticks(Arc::clone(&hub), broker, health.check("ticks"), shutdown);
     parts.spawn(ticks.map(Ok));
@@ -103,7 +104,7 @@ pub async fn run(
     Ok(())
 }
 
-/// How many tasks write to the clients: one for each processor.
+/// How many threads write to the clients: one for each processor.
 fn shards() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -17,10 +17,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::lane::{Due, Lane};
+use super::{
+    lane::{Due, Lane, Round},
+    sender::Sender,
+};
 use crate::metrics;
 
-/// Writes the lanes of one shard; one task runs it.
+/// Writes the lanes of one shard; one thread runs it.
 #[derive(Debug)]
 pub(super) struct Flusher {
     hold: Duration,
@@ -77,8 +80,8 @@ impl Flusher {
         }
     }
 
-    /// Writes until shutdown.
-    pub(super) async fn run(&self, shutdown: &CancellationToken) {
+    /// Writes until shutdown, on a thread of its own: system calls are all it does.
+    pub(super) async fn run(&self, mut sender: Sender, shutdown: &CancellationToken) {
         let mut lanes = Vec::new();
         loop {
             let next = self.take_due(&mut lanes);
@@ -91,11 +94,9 @@ impl Flusher {
                 }
                 continue;
             }
-            let mut delivered = 0;
-            for lane in lanes.drain(..) {
-                delivered += lane.flush().await;
-            }
-            metrics::deliveries(delivered);
+            let rounds: Vec<_> = lanes.drain(..).filter_map(Lane::round).collect();
+            metrics::deliveries(sender.send(&rounds));
+            rounds.into_iter().for_each(Round::end);
             self.rounds.send_modify(|rounds| *rounds += 1);
         }
     }

@@ -19,9 +19,6 @@ use super::{Frame, Pipe, Selector, frame::Format, pipe::Riding};
 /// How many bytes of frames go into one chunk.
 const CHUNK: usize = 64 * 1024;
 
-/// How many connections are written to before other tasks get their turn.
-const STRETCH: usize = 64;
-
 /// What the riders of a lane have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LaneKey {
@@ -82,6 +79,8 @@ pub(super) struct Chunk {
     pub(super) through: u64,
     /// How many frames were ever sealed up to its end.
     pub(super) frames: u64,
+    /// How many are in it.
+    pub(super) count: u64,
 }
 
 /// What has to be done after something was appended.
@@ -173,32 +172,17 @@ impl Lane {
         self.lock().sealed.from(next).cloned().collect()
     }
 
-    /// Writes what there is to every rider that takes it. Returns how many frames were delivered.
-    pub(super) async fn flush(&self) -> u64 {
-        let (sealed, riders) = {
-            let mut log = self.lock();
-            if !mem::take(&mut log.is_due) {
-                return 0;
-            }
-            log.seal();
-            log.written_at = Some(Instant::now());
-            (log.sealed.clone(), Arc::clone(&log.riders))
-        };
-        let mut oldest = sealed.end().next;
-        let mut delivered = 0;
-        for stretch in riders.chunks(STRETCH) {
-            for pipe in stretch {
-                if let Some(next) = pipe.follow(self, &sealed, &mut delivered) {
-                    oldest = oldest.min(next);
-                }
-            }
-            if riders.len() > STRETCH {
-                tokio::task::yield_now().await;
-            }
+    /// What there is to be written, and to whom; `None` where that has been done already.
+    pub(super) fn round(self: Arc<Self>) -> Option<Round> {
+        let mut log = self.lock();
+        if !mem::take(&mut log.is_due) {
+            return None;
         }
-        drop(riders);
-        self.lock().sealed.forget_before(oldest);
-        delivered
+        log.seal();
+        log.written_at = Some(Instant::now());
+        let (sealed, riders) = (log.sealed.clone(), Arc::clone(&log.riders));
+        drop(log);
+        Some(Round { lane: self, sealed, riders })
     }
 
     /// How many connections ride it.
@@ -212,6 +196,27 @@ impl Lane {
     }
 }
 
+/// What a lane has for its riders at one moment.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) lane: Arc<Lane>,
+    pub(super) sealed: Sealed,
+    pub(super) riders: Arc<Vec<Arc<Pipe>>>,
+}
+
+impl Round {
+    /// It has been written to all who took it: the lane keeps what somebody still needs. Those who
+    /// lag too far behind are given up.
+    pub(super) fn end(self) {
+        let Self { lane, sealed, riders } = self;
+        let places = riders.iter().filter_map(|pipe| pipe.place(&lane, &sealed));
+        let oldest = places.fold(sealed.end().next, u64::min);
+        // Before somebody else changes the riders, and would have to copy them.
+        drop(riders);
+        lane.lock().sealed.forget_before(oldest);
+    }
+}
+
 impl Log {
     fn seal(&mut self) {
         let bytes = match mem::take(&mut self.open) {
@@ -219,8 +224,10 @@ impl Log {
             Open::One(bytes) => bytes,
             Open::Many(bytes) => bytes.into(),
         };
-        self.sealed.frames += mem::take(&mut self.open_frames);
-        let chunk = Chunk { bytes, through: self.newest, frames: self.sealed.frames };
+        let count = mem::take(&mut self.open_frames);
+        self.sealed.frames += count;
+        let (through, frames) = (self.newest, self.sealed.frames);
+        let chunk = Chunk { bytes, through, frames, count };
         self.sealed.chunks.push_back(chunk);
     }
 }

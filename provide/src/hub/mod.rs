@@ -18,6 +18,7 @@ mod readers;
 mod recent;
 mod replay;
 mod selector;
+mod sender;
 mod state;
 
 use std::{
@@ -32,11 +33,12 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::Symbol;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use flusher::Flusher;
 use recent::Recent;
+use sender::Sender;
 use state::{Published, State};
 
 pub(crate) use announced::follow as follow_announced;
@@ -79,7 +81,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// A hub that writes with so many tasks, and holds back what comes for a busy lane for `hold`.
+    /// A hub that writes with so many threads, and holds back what comes for a busy lane for `hold`.
     pub(crate) fn new(shards: usize, hold: Duration) -> Self {
         Self {
             state: Mutex::default(),
@@ -88,12 +90,15 @@ impl Hub {
         }
     }
 
-    /// Writes to the connections until shutdown.
-    pub(crate) async fn flush(self: Arc<Self>, shutdown: CancellationToken) {
+    /// Writes to the connections until shutdown, with a thread for each shard.
+    pub(crate) async fn flush(self: Arc<Self>, use_io_uring: bool, shutdown: CancellationToken) {
         let mut flushing = JoinSet::new();
         for flusher in &self.flushers {
             let (flusher, shutdown) = (Arc::clone(flusher), shutdown.clone());
-            flushing.spawn(async move { flusher.run(&shutdown).await });
+            let runtime = Handle::current();
+            flushing.spawn_blocking(move || {
+                runtime.block_on(flusher.run(Sender::new(use_io_uring), &shutdown));
+            });
         }
         flushing.join_all().await;
     }

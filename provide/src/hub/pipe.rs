@@ -47,6 +47,8 @@ struct State {
     queue: VecDeque<Bytes>,
     queued: usize,
     ride: Option<Ride>,
+    /// The flusher is sending a chunk: nobody else writes.
+    is_sending: bool,
     /// The socket took no more.
     is_blocked: bool,
     fault: Option<Fault>,
@@ -149,6 +151,12 @@ impl Pipe {
         self.lock().queued
     }
 
+    /// Is all written that was queued or taken?
+    pub(crate) fn is_clear(&self) -> bool {
+        let state = self.lock();
+        state.queue.is_empty() && !state.is_sending
+    }
+
     /// Was anything but heartbeats said since this was asked last?
     pub(crate) fn take_spoken(&self) -> bool {
         mem::take(&mut self.lock().has_spoken)
@@ -195,17 +203,59 @@ impl Pipe {
         (!goes_on).then_some(ride.lane)
     }
 
-    /// Writes what its lane has sealed. Returns the chunk that it takes next, if it rides there.
-    pub(super) fn follow(&self, lane: &Lane, sealed: &Sealed, delivered: &mut u64) -> Option<u64> {
+    /// Takes the next chunk of its lane, to be sent by the flusher, which then says how that went
+    /// ([`Pipe::sent`]). `None` where there is none, or the socket takes nothing now.
+    pub(super) fn take<'a>(&self, lane: &Lane, sealed: &'a Sealed) -> Option<&'a Chunk> {
+        let mut state = self.lock();
+        if state.is_sending || state.is_blocked || state.fault.is_some() || !state.queue.is_empty()
+        {
+            return None;
+        }
+        let ride = state.ride.as_mut().filter(|ride| std::ptr::eq(&*ride.lane, lane))?;
+        let chunk = sealed.from(ride.at.next).next()?;
+        ride.take(chunk);
+        state.is_sending = true;
+        state.has_spoken = true;
+        Some(chunk)
+    }
+
+    /// How the sending of a chunk went. True where all of it was taken.
+    pub(super) fn sent(&self, chunk: &Chunk, result: io::Result<usize>) -> bool {
+        let mut state = self.lock();
+        state.is_sending = false;
+        let written = result.unwrap_or_else(|fault| {
+            self.failed(&mut state, &fault);
+            0
+        });
+        if written < chunk.bytes.len() {
+            let rest = chunk.bytes.slice(written..);
+            state.queued += rest.len();
+            state.queue.push_front(rest);
+        }
+        // What was said meanwhile has waited.
+        self.write_queue(&mut state);
+        state.queue.is_empty()
+    }
+
+    /// Sends a chunk as [`Pipe::take`] gave it.
+    pub(super) fn try_send(&self, chunk: &Chunk) -> io::Result<usize> {
+        self.socket.try_write(&chunk.bytes)
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// The chunk of its lane that it takes next, if it rides there. A client that lags too far behind
+    /// is given up.
+    pub(super) fn place(&self, lane: &Lane, sealed: &Sealed) -> Option<u64> {
         let mut state = self.lock();
         let ride = state.ride.as_ref().filter(|ride| std::ptr::eq(&*ride.lane, lane))?;
-        let before = ride.at.frames;
-        if !state.is_blocked {
-            self.follow_on(&mut state, sealed);
-        }
-        let ride = state.ride.as_ref()?;
-        *delivered += ride.at.frames - before;
         let (at, through) = (ride.at, ride.through);
+        if state.fault.is_some() {
+            return None;
+        }
         if sealed.end().frames.saturating_sub(at.frames) > self.capacity {
             self.give_up(&mut state, Fault::TooSlow(through));
             return None;
@@ -213,48 +263,11 @@ impl Pipe {
         Some(at.next)
     }
 
-    /// Takes what its lane has, chunk by chunk, as long as the socket does.
-    fn follow_on(&self, state: &mut State, sealed: &Sealed) {
-        loop {
-            self.write_queue(state);
-            if state.is_blocked || state.fault.is_some() {
-                return;
-            }
-            let Some(ride) = &mut state.ride else { return };
-            let mut due = sealed.from(ride.at.next);
-            let Some(first) = due.next() else { return };
-            ride.take(first);
-            state.has_spoken = true;
-            let mut others = due.take(HELPING - 1).peekable();
-            if others.peek().is_some() {
-                let mut pieces = vec![first.bytes.clone()];
-                pieces.extend(others.map(|chunk| {
-                    ride.take(chunk);
-                    chunk.bytes.clone()
-                }));
-                state.extend(pieces);
-            } else {
-                // The usual case: nothing waits, and one piece goes out as it is.
-                match self.socket.try_write(&first.bytes) {
-                    Ok(written) if written == first.bytes.len() => {}
-                    Ok(written) => state.extend([first.bytes.slice(written..)]),
-                    Err(fault) => {
-                        state.extend([first.bytes.clone()]);
-                        self.failed(state, &fault);
-                    }
-                }
-            }
-        }
-    }
-
     /// Writes its queue, and then what its lane has sealed.
     fn write_all(&self, state: &mut State) {
         loop {
-            if state.is_blocked || state.fault == Some(Fault::Broken) {
-                return;
-            }
             self.write_queue(state);
-            if state.is_blocked || !state.queue.is_empty() {
+            if state.is_sending || !state.queue.is_empty() || state.fault.is_some() {
                 return;
             }
             let Some(ride) = &mut state.ride else { return };
@@ -271,7 +284,7 @@ impl Pipe {
     }
 
     fn write_queue(&self, state: &mut State) {
-        while !state.queue.is_empty() && !state.is_blocked && state.fault != Some(Fault::Broken) {
+        while state.may_write() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
             for (slice, piece) in slices.iter_mut().zip(&state.queue) {
@@ -310,6 +323,14 @@ impl Pipe {
 }
 
 impl State {
+    /// Is there something of its own to write, and may it be written?
+    fn may_write(&self) -> bool {
+        !(self.queue.is_empty()
+            || self.is_sending
+            || self.is_blocked
+            || self.fault == Some(Fault::Broken))
+    }
+
     fn extend(&mut self, pieces: impl IntoIterator<Item = Bytes>) {
         for piece in pieces {
             self.queued += piece.len();

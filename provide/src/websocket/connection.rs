@@ -152,7 +152,7 @@ impl Connection {
                 return End::Planned(CloseReason::TooSlow);
             }
             let queued = self.pipe.queued();
-            let has_taken = queued == 0 && self.subscriptions.forward(BATCH);
+            let has_taken = self.pipe.is_clear() && self.subscriptions.forward(BATCH);
             self.subscriptions.settle();
             let has_room = queued <= ROOM;
             let may_replay = has_room && self.subscriptions.is_replaying();
@@ -289,11 +289,12 @@ async fn filled(outbox: Option<&Outbox>) {
 
 /// Has everything been written before the deadline?
 async fn flushed(socket: &TcpStream, pipe: &Pipe, deadline: Instant) -> bool {
-    while pipe.queued() > 0 && pipe.fault() != Some(hub::Fault::Broken) {
+    while !pipe.is_clear() && pipe.fault() != Some(hub::Fault::Broken) {
         match timeout_at(deadline, socket.writable()).await {
             Ok(Ok(())) => pipe.resume(),
             _ => return false,
         }
+        tokio::task::yield_now().await;
     }
-    pipe.queued() == 0
+    pipe.is_clear()
 }

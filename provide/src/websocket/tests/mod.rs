@@ -51,6 +51,7 @@ impl Fixture {
             Connections::default(),
             CancellationToken::new(),
         );
+        let use_io_uring = config.io_uring;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let app = router(Server {
@@ -61,7 +62,7 @@ impl Fixture {
             shutdown: shutdown.clone(),
         });
         tokio::spawn(service::serve(listener, app, PATIENCE, shutdown.clone()));
-        tokio::spawn(Arc::clone(&hub).flush(shutdown.clone()));
+        tokio::spawn(Arc::clone(&hub).flush(use_io_uring, shutdown.clone()));
         tokio::spawn(hub::follow_ticks(
             Arc::clone(&hub),
             Arc::new(Shared(Arc::clone(&broker))),

@@ -174,9 +174,19 @@ async fn a_symbol_can_leave_a_replay() {
     assert_eq!(client.price().await.symbol, "B");
 }
 
-/// Clients join at every moment of a fast stream whose readers break now and then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hole_and_no_double_under_fire() {
+    under_fire(WebSocketConfig { queue_frames: 50_000, ..WebSocketConfig::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_without_io_uring_and_with_long_holds() {
+    let config = WebSocketConfig { io_uring: false, coalesce_ms: 20, ..WebSocketConfig::default() };
+    under_fire(WebSocketConfig { queue_frames: 50_000, ..config }).await;
+}
+
+/// Clients join at every moment of a fast stream whose readers break now and then.
+async fn under_fire(config: WebSocketConfig) {
     const BEFORE: u64 = 8_000;
     const DURING: u64 = 6_000;
     const SYMBOLS: [&str; 4] = ["A", "B", "BTC-EUR", "BTC-USD"];
@@ -185,7 +195,6 @@ async fn no_hole_and_no_double_under_fire() {
     for at in 1..=BEFORE {
         broker.publish(symbol(at), "1");
     }
-    let config = WebSocketConfig { queue_frames: 50_000, ..WebSocketConfig::default() };
     let server = Fixture::with(config, broker).await;
     let publishing = tokio::spawn({
         let broker = Arc::clone(&server.broker);

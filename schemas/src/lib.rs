@@ -10,6 +10,7 @@ mod decimal;
 pub mod headers;
 mod html;
 pub mod http;
+pub mod msgpack;
 mod raw;
 mod rejection;
 mod source;

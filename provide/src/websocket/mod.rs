@@ -4,6 +4,7 @@ mod conflation;
 mod connection;
 mod connections;
 mod handshake;
+mod protocol;
 mod request;
 mod subscriptions;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a client asks for, from a message or from the URL.
 
 use jiff::Timestamp;
-use schemas::{ClientError, ClientMessage, ErrorCode, Subscribe};
+use schemas::{ClientError, ClientMessage, ErrorCode, Subscribe, msgpack};
 use serde::{Deserialize, de::IgnoredAny};
 
 /// How much of a client's text an error repeats, in characters.
@@ -47,6 +47,17 @@ impl Request {
                 let fault = shorten(&fault.to_string(), REPEATED);
                 Err(invalid(format!("Invalid message: {fault}"), id))
             }
+        }
+    }
+
+    /// Reads a binary message: the same in MessagePack.
+    pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Self, ClientError> {
+        match msgpack::to_json(bytes) {
+            Ok(json) => Self::parse(&json.to_string()),
+            Err(fault) => Err(invalid(
+                format!("Invalid message: {}", shorten(&fault.to_string(), REPEATED)),
+                None,
+            )),
         }
     }
 }
@@ -105,6 +116,17 @@ mod tests {
         let parse = |text| Request::parse(text).unwrap();
         assert!(parse(r#"{"type":"subscribe","symbols":["A"],"candles":["1m"]}"#).candles);
         assert!(!parse(r#"{"type":"subscribe","symbols":["A"],"colour":"red"}"#).candles);
+    }
+
+    #[test]
+    fn msgpack_is_read_like_json() {
+        let text = br#"{"type":"unsubscribe","symbols":["A"]}"#;
+        let packed = b"\x82\xa4type\xabunsubscribe\xa7symbols\x91\xa1A";
+        let expected = Request::parse(std::str::from_utf8(text).unwrap()).unwrap();
+        assert_eq!(Request::parse_msgpack(packed), Ok(expected));
+        let error = Request::parse_msgpack(text).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidMessage);
+        assert!(error.message.starts_with("Invalid message: "), "{}", error.message);
     }
 
     #[test]

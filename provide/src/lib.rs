@@ -5,8 +5,10 @@
 //! - `hub`: the live fan-out. It encodes every tick once and hands it on by reference.
 //! - `websocket`: `/ws`, the connections and their subscriptions.
 //! - [`wire`]: WebSocket frames, read and written in memory.
+//! - `access`: who may connect, and what for.
 //! - `session`: `POST /session`; `query`: quotes, ticks, candles and symbols.
 
+mod access;
 mod config;
 mod hub;
 mod metrics;
@@ -24,11 +26,12 @@ use service::{Context, Health, Role, ServeError};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tracing::warn;
 
+use access::Access;
 use hub::{Hub, Readers};
 use store::StoreError;
 use websocket::{Connections, Server};
 
-pub use config::{Config, ConfigError, WebSocketConfig};
+pub use config::{ApiKey, Config, ConfigError, WebSocketConfig};
 
 /// Its name in the registry and the services API.
 pub const SERVICE: &str = "lizards-provide";
@@ -65,6 +68,7 @@ pub async fn run(
         Arc::new(Hub::new(shards(), config.websocket.coalesce())),
         Connections::default(),
     );
+    let access = Arc::new(Access::new(&config.websocket));
     let server = Server {
         hub: Arc::clone(&hub),
         readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
@@ -73,7 +77,7 @@ pub async fn run(
         shutdown: context.shutdown.clone(),
     };
     let router = websocket::router(server)
-        .merge(session::router(&config.websocket.public_url))
+        .merge(session::router(Arc::clone(&access), &config.websocket.public_url))
         .merge(query::router(reader));
     let role =
         Role { name: SERVICE, listener, router, health: health.clone(), load: connections.load() };

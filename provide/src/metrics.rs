@@ -51,6 +51,8 @@ pub(crate) fn client_error(code: ErrorCode) {
         ErrorCode::TooManySymbols => "too_many_symbols",
         ErrorCode::HistoryTruncated => "history_truncated",
         ErrorCode::Unavailable => "unavailable",
+        ErrorCode::Forbidden => "forbidden",
+        ErrorCode::TooManyMessages => "too_many_messages",
     };
     counter!(CLIENT_ERRORS, "code" => code).increment(1);
 }

@@ -6,23 +6,50 @@ use axum::{
     Json, Router,
     extract::State,
     http::{HeaderMap, header, uri::Authority},
+    response::{IntoResponse, Response},
     routing::post,
 };
 use schemas::http::Session;
 use service::Problem;
 
-/// `POST /session`. `public_url` is the address given out; empty is the caller's own.
-pub(crate) fn router(public_url: &str) -> Router {
-    Router::new().route("/session", post(session)).with_state(public_url.into())
+use crate::access::Access;
+
+struct Sessions {
+    access: Arc<Access>,
+    /// The address given out; empty is the caller's own.
+    public_url: String,
 }
 
-async fn session(
-    State(public_url): State<Arc<str>>,
-    headers: HeaderMap,
-) -> Result<Json<Session>, Problem> {
-    let websocket_url =
-        if public_url.is_empty() { url_of(&headers)? } else { public_url.to_string() };
-    Ok(Json(Session { websocket_url }))
+/// `POST /session`. `public_url` is the address given out; empty is the caller's own.
+pub(crate) fn router(access: Arc<Access>, public_url: &str) -> Router {
+    let sessions = Sessions { access, public_url: public_url.to_owned() };
+    Router::new().route("/session", post(session)).with_state(Arc::new(sessions))
+}
+
+async fn session(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Response {
+    match sessions.begin(&headers) {
+        // The token is for its caller, and for nobody's cache.
+        Ok(session) => ([(header::CACHE_CONTROL, "no-store")], Json(session)).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl Sessions {
+    fn begin(&self, headers: &HeaderMap) -> Result<Session, Problem> {
+        let issued = self.access.issue(headers)?;
+        let mut websocket_url = match &*self.public_url {
+            "" => url_of(headers)?,
+            configured => configured.to_owned(),
+        };
+        let Some(issued) = issued else {
+            return Ok(Session { websocket_url, token: None, expires_at: None });
+        };
+        websocket_url.push(if websocket_url.contains('?') { '&' } else { '?' });
+        // Nothing of a token has to be escaped.
+        websocket_url.push_str(&format!("token={}", issued.token));
+        let (token, expires_at) = (Some(issued.token), Some(issued.expires_at));
+        Ok(Session { websocket_url, token, expires_at })
+    }
 }
 
 /// `/ws` at the host that the caller reached: a proxy in between tells which that was.
@@ -49,9 +76,10 @@ fn url_of(headers: &HeaderMap) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::http::{HeaderValue, StatusCode};
 
     use super::*;
+    use crate::config::{ApiKey, WebSocketConfig};
 
     fn url(headers: &[(&'static str, &'static str)]) -> Result<String, Problem> {
         let headers = headers
@@ -79,10 +107,40 @@ mod tests {
         assert!(url(&[("host", "a b")]).is_err());
     }
 
-    #[tokio::test]
-    async fn a_configured_address_goes_before_all() {
-        let headers = HeaderMap::new();
-        let answer = session(State("wss://x/ws".into()), headers).await.unwrap();
-        assert_eq!(answer.0.websocket_url, "wss://x/ws");
+    fn sessions(public_url: &str, config: &WebSocketConfig) -> Sessions {
+        Sessions { access: Arc::new(Access::new(config)), public_url: public_url.to_owned() }
+    }
+
+    #[test]
+    fn a_configured_address_goes_before_all() {
+        let sessions = sessions("wss://x/ws", &WebSocketConfig::default());
+        let session = sessions.begin(&HeaderMap::new()).unwrap();
+        let expected =
+            Session { websocket_url: "wss://x/ws".to_owned(), token: None, expires_at: None };
+        assert_eq!(session, expected);
+    }
+
+    #[test]
+    fn the_address_holds_the_token() {
+        let api_key = ApiKey {
+            name: "desk".to_owned(),
+            key: "correct-horse-battery".to_owned(),
+            symbols: vec!["*".to_owned()],
+        };
+        let config = WebSocketConfig {
+            token_key: "0123456789abcdef0123456789abcdef".to_owned(),
+            api_keys: vec![api_key],
+            ..WebSocketConfig::default()
+        };
+        let credentials = HeaderValue::from_static("Bearer correct-horse-battery");
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, credentials)]);
+        for (public_url, separator) in [("wss://x/ws", '?'), ("wss://x/ws?region=eu", '&')] {
+            let session = sessions(public_url, &config).begin(&headers).unwrap();
+            let token = session.token.unwrap();
+            assert_eq!(session.websocket_url, format!("{public_url}{separator}token={token}"));
+            assert!(session.expires_at.is_some());
+        }
+        let refused = sessions("wss://x/ws", &config).begin(&HeaderMap::new()).unwrap_err();
+        assert_eq!(refused.into_response().status(), StatusCode::UNAUTHORIZED);
     }
 }

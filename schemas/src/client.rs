@@ -111,6 +111,10 @@ pub enum ErrorCode {
     HistoryTruncated,
     /// It cannot be done now; trying again later may help.
     Unavailable,
+    /// The session token does not allow that symbol.
+    Forbidden,
+    /// The client says more than it may; the connection is closed.
+    TooManyMessages,
 }
 
 /// The body of a `subscribed`.

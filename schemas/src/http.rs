@@ -53,8 +53,15 @@ pub enum SourceState {
 /// `POST /session`: where to open a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
-    /// An address that the caller can reach.
+    /// An address that the caller can reach, with a session token in it where one is needed.
     pub websocket_url: String,
+    /// The token by itself, where one is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Until when the token opens connections, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Utc>")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// `GET /quotes?symbols=`: the newest ticks.

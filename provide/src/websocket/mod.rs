@@ -1,5 +1,6 @@
 //! `/ws`: the WebSocket protocol of section 2 of the contract.
 
+mod allowance;
 mod conflation;
 mod connection;
 mod connections;

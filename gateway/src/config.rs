@@ -16,6 +16,9 @@ pub struct Config {
     pub requests_per_second: u32,
     /// How many requests one client address may make at once.
     pub burst: u32,
+    /// How many WebSockets one client address may keep open here at once; 0 is no limit. An IPv6
+    /// client is its /64 network.
+    pub connections_per_client: u32,
     /// Addresses of reverse proxies in front of the gateway, whose `X-Forwarded-*` headers are
     /// believed; an empty list believes nobody's.
     pub trusted_proxies: Vec<IpAddr>,
@@ -43,6 +46,7 @@ impl Default for Config {
             listen: "127.0.0.1:8080".to_owned(),
             requests_per_second: 50,
             burst: 100,
+            connections_per_client: 1_000,
             trusted_proxies: Vec::new(),
             cache: CacheConfig::default(),
             upstream_timeout_ms: 5_000,

@@ -24,12 +24,12 @@ use crate::{
     Config,
     cache::Cache,
     forwarding::{Sender, strip_hop_by_hop, toward_upstream},
-    limit::{self, Limiter},
+    limit::{self, Limiter, Place, Places},
     metrics, page,
     registry::Registry,
     routes::{Kind, ROUTES, Route},
     services,
-    tunnel::{Ends, Tunnels},
+    tunnel::{self, Ends, Tunnels},
     upstream::{Call, UpstreamFault, Upstreams},
 };
 
@@ -42,6 +42,7 @@ pub(crate) struct Door {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) tunnels: Tunnels,
+    places: Places,
     upstreams: Upstreams,
     cache: Option<Cache>,
     trusted_proxies: Vec<IpAddr>,
@@ -59,6 +60,7 @@ impl Door {
             registry,
             limiter: Limiter::new(config),
             tunnels: Tunnels::new(shutdown),
+            places: Places::new(config.connections_per_client),
             cache: Cache::new(&config.cache, timeout),
             trusted_proxies: config.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
         })
@@ -105,7 +107,9 @@ impl Door {
             && wants_websocket(&parts.method, &parts.headers)
             && let Some(client) = parts.extensions.remove::<OnUpgrade>()
         {
-            return self.tunnel(call, client).await.unwrap_or_else(IntoResponse::into_response);
+            let Some(place) = self.places.take(sender.client) else { return limit::no_place() };
+            let tunnel = self.tunnel(call, client, place).await;
+            return tunnel.unwrap_or_else(IntoResponse::into_response);
         }
         call.body = match self.read(&parts.headers, body).await {
             Ok(body) => body,
@@ -147,7 +151,12 @@ impl Door {
         }
     }
 
-    async fn tunnel(&self, mut call: Call, client: OnUpgrade) -> Result<Response, UpstreamFault> {
+    async fn tunnel(
+        &self,
+        mut call: Call,
+        client: OnUpgrade,
+        place: Place,
+    ) -> Result<Response, UpstreamFault> {
         call.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         call.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         let (mut response, target) = self.upstreams.call(&call).await?;
@@ -156,8 +165,8 @@ impl Door {
             return Ok(response);
         }
         let instance = hyper::upgrade::on(&mut response);
-        let is_json = !response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
-        self.tunnels.open(Ends { client, instance, target, is_json });
+        let farewell = tunnel::farewell(response.headers().get(header::SEC_WEBSOCKET_PROTOCOL));
+        self.tunnels.open(Ends { client, instance, target, place, farewell });
         let mut switched = StatusCode::SWITCHING_PROTOCOLS.into_response();
         *switched.headers_mut() = response.headers().clone();
         let headers = switched.headers_mut();

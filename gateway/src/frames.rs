@@ -93,6 +93,11 @@ pub(crate) fn text(text: &str) -> Bytes {
     short_frame(0x81, text.as_bytes())
 }
 
+/// A binary message of a server in one frame. Of one above 125 bytes nothing is sent.
+pub(crate) fn binary(payload: &[u8]) -> Bytes {
+    short_frame(0x82, payload)
+}
+
 /// A close frame of a server (RFC 6455, section 5.5.1). Of a reason above 123 bytes nothing is
 /// sent.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {

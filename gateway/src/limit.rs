@@ -1,8 +1,10 @@
-//! How many requests one client may make.
+//! How many requests one client may make, and how many connections it may keep.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -54,6 +56,62 @@ impl Limiter {
     }
 }
 
+/// How many connections each client address keeps.
+#[derive(Clone)]
+pub(crate) struct Places {
+    /// 0 is no limit.
+    most: u32,
+    taken: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+/// The right to one connection; given back when dropped.
+pub(crate) struct Place {
+    places: Places,
+    client: IpAddr,
+}
+
+impl Places {
+    /// At most so many for one client; 0 is no limit.
+    pub(crate) fn new(most: u32) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
+    /// A place for one more connection of this client, if there is one.
+    pub(crate) fn take(&self, client: IpAddr) -> Option<Place> {
+        let client = network(client);
+        let mut places = self.lock();
+        let taken = places.entry(client).or_default();
+        if self.most > 0 && *taken >= self.most {
+            return None;
+        }
+        *taken += 1;
+        Some(Place { places: self.clone(), client })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.places.lock();
+        if let Some(taken) = places.get_mut(&self.client) {
+            *taken -= 1;
+            if *taken == 0 {
+                places.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// The answer to a client that keeps as many connections as it may.
+pub(crate) fn no_place() -> Response {
+    metrics::rate_limited().increment(1);
+    let detail = "this address has as many connections open as it may have";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response()
+}
+
 /// The answer to a request above the limit.
 pub(crate) fn refusal(wait: Duration) -> Response {
     metrics::rate_limited().increment(1);
@@ -94,6 +152,21 @@ mod tests {
         let wait = limiter.take(one).unwrap_err();
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
         assert!(limiter.take(other).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_connection_ends() {
+        let places = Places::new(2);
+        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let first = places.take(one);
+        let _second = places.take(one).unwrap();
+        assert!(places.take(one).is_none() && places.take(other).is_some());
+        drop(first);
+        assert!(places.take(one).is_some());
+        assert_eq!(places.lock().len(), 1, "who has none is forgotten");
+        let unlimited = Places::new(0);
+        let kept: Vec<_> = (0..100).map(|_| unlimited.take(one)).collect();
+        assert!(kept.iter().all(Option::is_some));
     }
 
     #[test]

@@ -6,10 +6,11 @@
 
 use std::{io, time::Duration};
 
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use schemas::{CloseReason, Closing, ServerMessage};
+use schemas::{CloseReason, Closing, ServerMessage, msgpack};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{sleep, timeout},
@@ -20,6 +21,7 @@ use tracing::debug;
 use crate::{
     balance::Target,
     frames::{self, Frames},
+    limit::Place,
     metrics,
 };
 
@@ -44,8 +46,10 @@ pub(crate) struct Ends {
     pub(crate) instance: OnUpgrade,
     /// The instance, which counts as loaded while the tunnel is open.
     pub(crate) target: Target,
-    /// Whether the default protocol is spoken: JSON text.
-    pub(crate) is_json: bool,
+    /// What the client has one less of while the tunnel is open.
+    pub(crate) place: Place,
+    /// What is said when the gateway stops, in the protocol that both speak: a finished frame.
+    pub(crate) farewell: Bytes,
 }
 
 impl Tunnels {
@@ -57,14 +61,14 @@ impl Tunnels {
     pub(crate) fn open(&self, ends: Ends) {
         let shutdown = self.shutdown.clone();
         self.open.spawn(async move {
-            let Ends { client, instance, target, is_json } = ends;
+            let Ends { client, instance, target, place, farewell } = ends;
             metrics::tunnels().increment(1.0);
             match tokio::try_join!(client, instance) {
-                Ok((client, instance)) => carry(client, instance, is_json, &shutdown).await,
+                Ok((client, instance)) => carry(client, instance, farewell, &shutdown).await,
                 Err(error) => debug!(%error, "the protocol was not switched"),
             }
             metrics::tunnels().decrement(1.0);
-            drop(target);
+            drop((target, place));
         });
     }
 
@@ -75,8 +79,13 @@ impl Tunnels {
     }
 }
 
-async fn carry(client: Upgraded, instance: Upgraded, is_json: bool, shutdown: &CancellationToken) {
-    let ended = relay(TokioIo::new(client), TokioIo::new(instance), is_json, shutdown);
+async fn carry(
+    client: Upgraded,
+    instance: Upgraded,
+    farewell: Bytes,
+    shutdown: &CancellationToken,
+) {
+    let ended = relay(TokioIo::new(client), TokioIo::new(instance), farewell, shutdown);
     if let Err(error) = ended.await {
         debug!(%error, "a tunnel broke");
     }
@@ -86,7 +95,7 @@ async fn carry(client: Upgraded, instance: Upgraded, is_json: bool, shutdown: &C
 async fn relay(
     client: impl AsyncRead + AsyncWrite,
     instance: impl AsyncRead + AsyncWrite,
-    is_json: bool,
+    farewell: Bytes,
     shutdown: &CancellationToken,
 ) -> io::Result<()> {
     let (mut client_sends, mut client_gets) = tokio::io::split(client);
@@ -95,7 +104,7 @@ async fn relay(
         tokio::io::copy(&mut client_sends, &mut instance_gets).await?;
         instance_gets.shutdown().await
     };
-    let downward = toward_client(&mut instance_sends, &mut client_gets, is_json, shutdown);
+    let downward = toward_client(&mut instance_sends, &mut client_gets, farewell, shutdown);
     tokio::pin!(upward, downward);
     let too_late = async {
         shutdown.cancelled().await;
@@ -113,7 +122,7 @@ async fn relay(
 async fn toward_client(
     instance: &mut (impl AsyncRead + Unpin),
     client: &mut (impl AsyncWrite + Unpin),
-    is_json: bool,
+    farewell: Bytes,
     shutdown: &CancellationToken,
 ) -> io::Result<()> {
     let mut frames = Frames::default();
@@ -136,8 +145,8 @@ async fn toward_client(
         };
         client.write_all(&bytes[..passed]).await?;
     }
-    if is_json && frames.between_messages() {
-        client.write_all(&closing()).await?;
+    if frames.between_messages() {
+        client.write_all(&farewell).await?;
     }
     client.write_all(&frames::close(CloseReason::Shutdown.code(), "the gateway stops")).await?;
     client.flush().await?;
@@ -146,11 +155,16 @@ async fn toward_client(
     client.shutdown().await
 }
 
-fn closing() -> Bytes {
+/// A `closing`, as a frame of the subprotocol that was agreed; nothing where we do not know it.
+pub(crate) fn farewell(subprotocol: Option<&HeaderValue>) -> Bytes {
     let message = ServerMessage::Closing(Closing {
         reason: CloseReason::Shutdown,
         retry_after_ms: RETRY_AFTER_MS,
         resume_from: None,
     });
-    serde_json::to_string(&message).map(|text| frames::text(&text)).unwrap_or_default()
+    match subprotocol {
+        None => serde_json::to_string(&message).map(|text| frames::text(&text)).unwrap_or_default(),
+        Some(name) if name == msgpack::PROTOCOL => frames::binary(&message.to_msgpack()),
+        Some(_) => Bytes::new(),
+    }
 }

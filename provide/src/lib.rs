@@ -72,12 +72,13 @@ pub async fn run(
     let server = Server {
         hub: Arc::clone(&hub),
         readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
+        access: Arc::clone(&access),
         config: config.websocket.clone(),
         connections: connections.clone(),
         shutdown: context.shutdown.clone(),
     };
     let router = websocket::router(server)
-        .merge(session::router(Arc::clone(&access), &config.websocket.public_url))
+        .merge(session::router(access, &config.websocket.public_url))
         .merge(query::router(reader));
     let role =
         Role { name: SERVICE, listener, router, health: health.clone(), load: connections.load() };

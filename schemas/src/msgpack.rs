@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rmp::encode::{self, ValueWriteError};
 use rmpv::Value;
 
-use crate::{ServerMessage, Tick, Update};
+use crate::{ServerMessage, Update};
 
 /// The name of the subprotocol, as in the header `Sec-WebSocket-Protocol`.
 pub const PROTOCOL: &str = "lizards.v1.msgpack";
@@ -34,31 +34,12 @@ pub enum MsgpackError {
     Foreign(&'static str),
 }
 
-/// A `price_update` with one price. Written by hand, because it is done for every tick.
-pub fn price_update(tick: &Tick, seq: u64, prev: u64) -> Vec<u8> {
-    let size = tick.size.map(|size| size.to_string());
-    let price = Price {
-        symbol: tick.symbol.as_str(),
-        price: &tick.price.to_string(),
-        timestamp: tick.ts,
-        seq,
-        prev,
-        size: size.as_deref(),
-        exchange: tick.exchange.as_deref(),
-        source: tick.source.as_str(),
-    };
-    written(128, |bytes| {
-        begin_prices(bytes, 1)?;
-        price.write(bytes)
-    })
-}
-
 impl ServerMessage {
     /// As MessagePack.
     pub fn to_msgpack(&self) -> Vec<u8> {
-        if let Self::PriceUpdate { data } = self {
+        if let Self::PriceUpdate { data, replay } = self {
             return written(16 + 128 * data.len(), |bytes| {
-                begin_prices(bytes, data.len())?;
+                begin_prices(bytes, *replay, data.len())?;
                 data.iter().try_for_each(|(symbol, update)| Price::of(symbol, update).write(bytes))
             });
         }
@@ -135,10 +116,14 @@ fn written(capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Written) -> Vec<
     bytes
 }
 
-fn begin_prices(bytes: &mut Vec<u8>, count: usize) -> Written {
-    encode::write_map_len(bytes, 2)?;
+fn begin_prices(bytes: &mut Vec<u8>, replay: bool, count: usize) -> Written {
+    encode::write_map_len(bytes, if replay { 3 } else { 2 })?;
     encode::write_str(bytes, "type")?;
     encode::write_str(bytes, "price_update")?;
+    if replay {
+        encode::write_str(bytes, "replay")?;
+        encode::write_bool(bytes, true).map_err(ValueWriteError::InvalidMarkerWrite)?;
+    }
     encode::write_str(bytes, "data")?;
     encode::write_map_len(bytes, u32::try_from(count).unwrap_or(u32::MAX))?;
     Ok(())
@@ -241,37 +226,21 @@ fn json_of(value: Value) -> Result<serde_json::Value, MsgpackError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{json, value::RawValue};
 
     use super::*;
     use crate::{
-        ClientError, ClientMessage, CloseReason, Closing, Decimal, ErrorCode, Source, Subscribe,
-        Subscribed, Symbol, TickKind,
+        ClientError, ClientMessage, CloseReason, Closing, ErrorCode, Subscribe, Subscribed,
     };
-
-    fn tick() -> Tick {
-        Tick {
-            id: "test:7".into(),
-            symbol: Symbol::new("AAPL").unwrap(),
-            price: Decimal::parse("150.2300").unwrap(),
-            size: Some(Decimal::parse("100").unwrap()),
-            currency: "USD".into(),
-            exchange: None,
-            kind: TickKind::Trade,
-            ts: "2024-09-14T12:34:56Z".parse().unwrap(),
-            received_at: "2024-09-14T12:34:57Z".parse().unwrap(),
-            source: Source::new("sim").unwrap(),
-            raw_seq: 7,
-        }
-    }
 
     #[test]
     fn a_price_byte_for_byte() {
         let expected = b"\x82\xa4type\xacprice_update\xa4data\x81\xa4AAPL\x87\
             \xa5price\xa8150.2300\xa9timestamp\xd6\xff\x66\xe5\x82\xf0\xa3seq\x07\xa4prev\x03\
             \xa4size\xa3100\xa8exchange\xc0\xa6source\xa3sim";
-        assert_eq!(price_update(&tick(), 7, 3), expected);
         let json = r#"{"type":"price_update","data":{"AAPL":{"price":150.2300,"timestamp":"2024-09-14T12:34:56Z","seq":7,"prev":3,"size":100,"exchange":null,"source":"sim"}}}"#;
         assert_eq!(ServerMessage::from_json(json).unwrap().to_msgpack(), expected);
         assert!(expected.len() * 4 < json.len() * 3);
@@ -341,26 +310,26 @@ mod tests {
         fn a_price_reads_back_exactly(
             symbol in "\\PC{1,12}",
             exchange in proptest::option::of("\\PC{0,300}"),
-            price in "-?[0-9]{1,9}(\\.[0-9]{1,12})?",
-            size in proptest::option::of("[0-9]{1,9}(\\.[0-9]{1,8})?"),
+            price in "-?[1-9][0-9]{0,8}(\\.[0-9]{1,12})?",
+            size in proptest::option::of("[1-9][0-9]{0,8}(\\.[0-9]{1,8})?"),
             nanos in -9_000_000_000_000_000_000_i128..90_000_000_000_000_000_000,
             seq in any::<u64>(),
         ) {
-            prop_assume!(Symbol::new(&symbol).is_ok());
             let time = Timestamp::from_nanosecond(nanos).unwrap();
-            let tick = Tick {
-                symbol: Symbol::new(&symbol).unwrap(),
-                exchange: exchange.clone(),
-                price: Decimal::parse(&price).unwrap(),
-                size: size.as_deref().map(|size| Decimal::parse(size).unwrap()),
-                ts: time,
-                ..tick()
+            let update = json!({
+                "price": 0, "timestamp": time, "seq": seq, "prev": 1, "size": null,
+                "exchange": exchange, "source": "sim",
+            });
+            let update = Update {
+                price: RawValue::from_string(price.clone()).unwrap(),
+                size: size.clone().map(|size| RawValue::from_string(size).unwrap()),
+                ..serde_json::from_value(update).unwrap()
             };
-            let json = to_json(&price_update(&tick, seq, 1)).unwrap();
-            prop_assert_eq!(json, json!({"type": "price_update", "data": {symbol: {
-                "price": tick.price.to_string(), "timestamp": time.to_string(), "seq": seq,
-                "prev": 1, "size": tick.size.map(|size| size.to_string()), "exchange": exchange,
-                "source": "sim",
+            let data = BTreeMap::from([(symbol.clone(), update)]);
+            let json = to_json(&ServerMessage::PriceUpdate { replay: true, data }.to_msgpack()).unwrap();
+            prop_assert_eq!(json, json!({"type": "price_update", "replay": true, "data": {symbol: {
+                "price": price, "timestamp": time.to_string(), "seq": seq, "prev": 1,
+                "size": size, "exchange": exchange, "source": "sim",
             }}}));
         }
 

@@ -9,6 +9,7 @@ use axum::{
     routing::any,
 };
 use futures_util::{SinkExt, StreamExt, future::join_all};
+use schemas::msgpack;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -156,6 +157,34 @@ async fn a_stopping_gateway_says_goodbye() {
     assert!(client.next().await.is_none());
     assert_eq!(closes.recv().await.unwrap(), Some(1_001));
     timeout(Duration::from_secs(5), gateway.door.tunnels.drained()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_says_goodbye_in_msgpack_too() {
+    let gateway = Gateway::unlimited().await;
+    gateway.knows(PROVIDE, "p", echoing("p").await.0, 0);
+    let mut request = format!("ws://{}/ws", gateway.address).into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", msgpack::PROTOCOL.parse().unwrap());
+    let (mut client, _) = connect_async(request).await.unwrap();
+    next(&mut client).await;
+    gateway.shutdown.cancel();
+    let Sent::Binary(closing) = next(&mut client).await else { panic!("not binary") };
+    assert_eq!(msgpack::to_json(&closing).unwrap()["type"], "closing");
+}
+
+#[tokio::test]
+async fn a_client_keeps_so_many_tunnels_and_no_more() {
+    let config = Config { requests_per_second: 0, connections_per_client: 2, ..Config::default() };
+    let gateway = Gateway::start(config).await;
+    gateway.knows(PROVIDE, "p", echoing("p").await.0, 0);
+    let (first, _second) = (open(&gateway).await, open(&gateway).await);
+    let refused = connect_async(format!("ws://{}/ws", gateway.address)).await.unwrap_err();
+    let Error::Http(response) = refused else { panic!("{refused}") };
+    assert_eq!(response.status(), 429);
+    drop(first);
+    let comes_in =
+        async { while connect_async(format!("ws://{}/ws", gateway.address)).await.is_err() {} };
+    timeout(Duration::from_secs(5), comes_in).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! A tick as finished WebSocket frames, encoded once for all who receive it.
 
-use std::{collections::HashMap, io::Write, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::Write,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use nats::Message;
-use schemas::{Symbol, Tick};
+use schemas::{ServerMessage, Symbol, Tick};
 
 use crate::wire::{Kind, encode};
 
@@ -14,6 +18,8 @@ use crate::wire::{Kind, encode};
 pub(crate) enum Format {
     /// JSON text, the default.
     Json,
+    /// MessagePack in binary messages: the subprotocol `lizards.v1.msgpack`.
+    Msgpack,
 }
 
 /// One `price_update`, ready for the wire. Shared by reference.
@@ -26,6 +32,8 @@ pub(crate) struct Frame {
     /// When the stream stored it.
     pub(crate) stored_at: Timestamp,
     json: Bytes,
+    /// Made when the first client wants it.
+    msgpack: OnceLock<Bytes>,
 }
 
 impl Frame {
@@ -33,23 +41,31 @@ impl Frame {
     pub(crate) fn bytes(&self, format: Format) -> &Bytes {
         match format {
             Format::Json => &self.json,
+            Format::Msgpack => self.msgpack.get_or_init(|| packed(encode::payload(&self.json))),
         }
     }
 
     /// The same, marked as replayed.
     pub(crate) fn replayed(&self, format: Format) -> Bytes {
+        let text = encode::payload(&self.json);
+        let rest = text.strip_prefix(PRICE_UPDATE).unwrap_or_default();
+        let text = [PRICE_UPDATE, br#""replay":true,"#, rest].concat();
         match format {
-            Format::Json => {
-                let payload = encode::payload(&self.json);
-                let rest = payload.strip_prefix(PRICE_UPDATE).unwrap_or_default();
-                encode::message(Kind::Text, &[PRICE_UPDATE, br#""replay":true,"#, rest].concat())
-            }
+            Format::Json => encode::message(Kind::Text, &text),
+            Format::Msgpack => packed(&text),
         }
     }
 }
 
 /// How every one begins.
 const PRICE_UPDATE: &[u8] = br#"{"type":"price_update","#;
+
+/// The same message in MessagePack. What we have written we can read.
+fn packed(text: &[u8]) -> Bytes {
+    let message = std::str::from_utf8(text).ok().map(ServerMessage::from_json);
+    let packed = message.and_then(Result::ok).map(|message| message.to_msgpack());
+    encode::message(Kind::Binary, &packed.unwrap_or_default())
+}
 
 /// Encodes the ticks of a stream in order, and knows which tick of each symbol came before.
 ///
@@ -70,6 +86,7 @@ impl Encoder {
                 Kind::Text,
                 price_update(&tick, message.sequence, prev).as_bytes(),
             ),
+            msgpack: OnceLock::new(),
             symbol: tick.symbol,
             sequence: message.sequence,
             stored_at: message.stored_at,
@@ -126,7 +143,8 @@ fn string(text: &mut Vec<u8>, value: &str) {
 pub(crate) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
-    use schemas::{Decimal, ServerMessage, Source, TickKind, subject};
+    use schemas::{Decimal, Source, TickKind, msgpack, subject};
+    use serde_json::json;
 
     use super::*;
 
@@ -210,6 +228,11 @@ pub(crate) mod tests {
             prop_assert_eq!(&update.exchange, &exchange);
             prop_assert_eq!(update.timestamp, tick.ts);
             prop_assert_eq!((update.seq, update.prev), (9, 0));
+            let packed = msgpack::to_json(encode::payload(frame.bytes(Format::Msgpack))).unwrap();
+            let packed = &packed["data"][&symbol];
+            prop_assert_eq!(&packed["price"], update.price.get());
+            prop_assert_eq!(&packed["size"], &json!(tick.size));
+            prop_assert_eq!(&packed["timestamp"], &tick.ts.to_string());
         }
     }
 }

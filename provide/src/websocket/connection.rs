@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use schemas::{CloseReason, Closing, ServerMessage};
+use schemas::{ClientError, CloseReason, Closing, ErrorCode, ServerMessage};
 use service::Backoff;
 use tokio::{
     io::Interest,
@@ -18,9 +18,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Server,
-    request::{Request, invalid},
-    subscriptions::Subscriptions,
+    Server, allowance::Allowance, handshake::Terms, request::Request, subscriptions::Subscriptions,
     voice::Voice,
 };
 use crate::{
@@ -49,6 +47,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The close code for a kind of message that is not served (RFC 6455, 7.4.1).
 const UNSUPPORTED: u16 = 1003;
 
+/// The close code for what a client may not do.
+const POLICY: u16 = 1008;
+
 /// How many pings in a row may go without an answer.
 const UNANSWERED_PINGS: u32 = 2;
 
@@ -58,6 +59,7 @@ pub(super) struct Connection {
     pipe: Arc<Pipe>,
     voice: Voice,
     decoder: Decoder,
+    allowance: Allowance,
     subscriptions: Subscriptions,
     heartbeat: Interval,
     unanswered: u32,
@@ -73,17 +75,29 @@ enum End {
     Planned(CloseReason),
     /// The stream broke: nothing after this sequence was sent.
     Broken(u64),
-    /// It broke the protocol.
-    Refused(wire::Fault),
-    /// It sent binary, where JSON text is due.
-    Binary,
+    /// It does what no client may.
+    Refused(Refusal),
+}
+
+/// What a client did that no client may.
+struct Refusal {
+    /// The WebSocket close code.
+    close: u16,
+    code: ErrorCode,
+    fault: String,
+}
+
+impl From<wire::Fault> for Refusal {
+    fn from(fault: wire::Fault) -> Self {
+        Self { close: fault.code(), code: ErrorCode::InvalidMessage, fault: fault.to_string() }
+    }
 }
 
 impl Connection {
-    pub(super) fn new(server: Arc<Server>, socket: TcpStream) -> Self {
+    pub(super) fn new(server: Arc<Server>, socket: TcpStream, terms: Terms) -> Self {
         let socket = Arc::new(socket);
         let (shard, capacity) = (server.hub.shard(), server.config.queue_frames);
-        let pipe = Pipe::new(Arc::clone(&socket), shard, Format::Json, capacity);
+        let pipe = Pipe::new(Arc::clone(&socket), shard, terms.format, capacity);
         let period = server.config.heartbeat();
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,10 +106,21 @@ impl Connection {
             Arc::clone(&server.hub),
             Arc::clone(&server.readers),
             voice.clone(),
+            terms.permit,
             &server.config,
         );
         let decoder = Decoder::new(server.config.max_message_bytes, None);
-        Self { server, socket, pipe, voice, decoder, subscriptions, heartbeat, unanswered: 0 }
+        Self {
+            allowance: Allowance::new(server.config.max_messages_per_second),
+            server,
+            socket,
+            pipe,
+            voice,
+            decoder,
+            subscriptions,
+            heartbeat,
+            unanswered: 0,
+        }
     }
 
     /// Serves until the client goes, is too slow, or we stop. `read` is what came with the
@@ -119,13 +144,9 @@ impl Connection {
                 drop(self.subscriptions);
                 flushed(&self.socket, &self.pipe, deadline).await;
             }
-            End::Refused(fault) => {
-                debug!(code = fault.code(), "closing a connection that broke the protocol");
-                Box::pin(self.refuse(fault.code(), &fault.to_string(), deadline)).await;
-            }
-            End::Binary => {
-                let text = "binary, where JSON text is due";
-                Box::pin(self.refuse(UNSUPPORTED, text, deadline)).await;
+            End::Refused(refusal) => {
+                debug!(code = refusal.close, refusal.fault, "closing a connection");
+                Box::pin(self.refuse(refusal, deadline)).await;
             }
             End::Planned(reason) => {
                 debug!(?reason, "closing a connection");
@@ -226,27 +247,58 @@ impl Connection {
             let event = match self.decoder.next(&mut bytes) {
                 Ok(Some(event)) => event,
                 Ok(None) => return None,
-                Err(fault) => return Some(End::Refused(fault)),
+                Err(fault) => return Some(End::Refused(fault.into())),
             };
             self.unanswered = 0;
-            match event {
-                Event::Text(text) => match Request::parse(&text) {
-                    Ok(request) => self.subscriptions.handle(request),
-                    Err(error) => self.voice.error(error),
-                },
-                Event::Binary(_) => return Some(End::Binary),
-                Event::Ping(payload) => self.pipe.send_aside(encode::pong(&payload)),
-                Event::Pong => {}
-                Event::Close(close) => return Some(End::Closed(close)),
+            if !self.allowance.take() {
+                return Some(End::Refused(self.flooded()));
+            }
+            match (event, self.pipe.format) {
+                (Event::Text(text), Format::Json) => self.asked(Request::parse(&text)),
+                (Event::Binary(bytes), Format::Msgpack) => {
+                    self.asked(Request::parse_msgpack(&bytes));
+                }
+                (Event::Text(_), Format::Msgpack) => {
+                    return Some(End::Refused(unsupported("text, where MessagePack is due")));
+                }
+                (Event::Binary(_), Format::Json) => {
+                    return Some(End::Refused(unsupported("binary, where JSON text is due")));
+                }
+                (Event::Ping(payload), _) => self.pipe.send_aside(encode::pong(&payload)),
+                (Event::Pong, _) => {}
+                (Event::Close(close), _) => return Some(End::Closed(close)),
             }
         }
     }
 
+    fn asked(&mut self, request: Result<Request, ClientError>) {
+        match request {
+            Ok(request) => self.subscriptions.handle(request),
+            Err(error) => self.voice.error(error),
+        }
+    }
+
+    fn flooded(&self) -> Refusal {
+        let most = self.server.config.max_messages_per_second;
+        Refusal {
+            close: POLICY,
+            code: ErrorCode::TooManyMessages,
+            fault: format!("more than {most} a second"),
+        }
+    }
+
     /// Says what was wrong, and closes.
-    async fn refuse(self, code: u16, fault: &str, deadline: Instant) {
+    async fn refuse(self, refusal: Refusal, deadline: Instant) {
+        let Refusal { close, code, fault } = refusal;
         drop(self.subscriptions);
-        self.voice.error(invalid(format!("Invalid message: {fault}"), None));
-        self.pipe.send(encode::close(code, fault));
+        let what = if code == ErrorCode::TooManyMessages {
+            "Too many messages"
+        } else {
+            "Invalid message"
+        };
+        let message = format!("{what}: {fault}");
+        self.voice.error(ClientError { message, code, id: None, symbols: Vec::new() });
+        self.pipe.send(encode::close(close, &fault));
         if flushed(&self.socket, &self.pipe, deadline).await {
             tokio::time::sleep(LINGER).await;
         }
@@ -277,6 +329,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn unsupported(fault: &str) -> Refusal {
+    Refusal { close: UNSUPPORTED, code: ErrorCode::InvalidMessage, fault: fault.to_owned() }
 }
 
 /// Resolves when something came into the empty outbox. Cancel safe.

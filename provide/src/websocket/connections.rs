@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use service::Problem;
 use tokio::sync::watch;
 
 use crate::metrics;
@@ -31,9 +32,17 @@ impl Connections {
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
-    pub(super) fn enter(&self) -> Guard {
-        self.count(|open| open + 1);
-        Guard(self.clone())
+    /// One more, of at most so many.
+    pub(super) fn enter(&self, max: u64) -> Result<Guard, Problem> {
+        let mut is_full = false;
+        self.count(|open| {
+            is_full = open >= max;
+            if is_full { open } else { open + 1 }
+        });
+        if is_full {
+            return Err(Problem::unavailable("as many clients are connected here as may be"));
+        }
+        Ok(Guard(self.clone()))
     }
 
     fn count(&self, change: impl FnOnce(u64) -> u64) {

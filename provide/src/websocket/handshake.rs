@@ -12,9 +12,14 @@ use service::Problem;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::protocol;
+use crate::{access::Permit, hub::Format};
+
 /// A request that asks for a WebSocket and may have one.
 pub(super) struct Handshake {
     accept: String,
+    format: Format,
+    protocol: Option<&'static str>,
     upgrade: OnUpgrade,
 }
 
@@ -39,34 +44,48 @@ impl Handshake {
         let accept = key.map(|key| derive_accept_key(key.as_bytes())).ok_or_else(|| {
             refused(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is missing")
         })?;
+        let (format, protocol) = protocol::choose(headers);
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
             refused(StatusCode::UPGRADE_REQUIRED, "this connection cannot be upgraded")
         })?;
-        Ok(Self { accept, upgrade })
+        Ok(Self { accept, format, protocol, upgrade })
     }
 
-    /// The answer that switches protocols, and what will be the socket after it.
-    pub(super) fn accept(self) -> (Response, Switching) {
+    /// The answer that switches protocols, and what was agreed.
+    pub(super) fn accept(self, permit: Permit) -> (Response, Switching) {
         let headers = [
             (header::CONNECTION, "upgrade".to_owned()),
             (header::UPGRADE, "websocket".to_owned()),
             (header::SEC_WEBSOCKET_ACCEPT, self.accept),
         ];
-        let response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
-        (response, Switching(self.upgrade))
+        let protocol = self.protocol.map(|name| [(header::SEC_WEBSOCKET_PROTOCOL, name)]);
+        let response = (StatusCode::SWITCHING_PROTOCOLS, headers, protocol, ()).into_response();
+        (
+            response,
+            Switching { upgrade: self.upgrade, terms: Terms { format: self.format, permit } },
+        )
     }
 }
 
 /// A connection that changes its protocol when the answer is written.
-pub(super) struct Switching(OnUpgrade);
+pub(super) struct Switching {
+    upgrade: OnUpgrade,
+    terms: Terms,
+}
+
+/// What was agreed with a client when it connected.
+pub(super) struct Terms {
+    pub(super) format: Format,
+    pub(super) permit: Permit,
+}
 
 impl Switching {
     /// The socket, and what was read from it already; `None` where the client has gone.
-    pub(super) async fn socket(self) -> Option<(TcpStream, Bytes)> {
-        let upgraded: Upgraded = self.0.await.ok()?;
+    pub(super) async fn socket(self) -> Option<(TcpStream, Bytes, Terms)> {
+        let upgraded: Upgraded = self.upgrade.await.ok()?;
         // Our server puts nothing between hyper and the socket.
         let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some((parts.io.into_inner(), parts.read_buf, self.terms))
     }
 }
 

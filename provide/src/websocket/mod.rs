@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
+    access::Access,
     config::WebSocketConfig,
     hub::{Hub, Readers},
 };
@@ -38,6 +39,7 @@ pub(crate) use connections::Connections;
 pub(crate) struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) readers: Arc<Readers>,
+    pub(crate) access: Arc<Access>,
     pub(crate) config: WebSocketConfig,
     pub(crate) connections: Connections,
     pub(crate) shutdown: CancellationToken,
@@ -54,16 +56,17 @@ async fn upgrade(
     mut request: Request,
 ) -> Result<Response, Problem> {
     let UrlQuery(query) = query.map_err(|fault| Problem::bad_request(fault.body_text()))?;
+    let permit = server.access.permit(request.headers(), query.token())?;
     let handshake = Handshake::of(&mut request)?;
     if !server.hub.is_ready() {
         return Err(Problem::unavailable("the newest prices are not loaded yet"));
     }
-    let guard = server.connections.enter();
-    let (response, switching) = handshake.accept();
+    let guard = server.connections.enter(server.config.max_connections)?;
+    let (response, switching) = handshake.accept(permit);
     tokio::spawn(async move {
         match switching.socket().await {
-            Some((socket, read)) => {
-                Connection::new(server, socket).run(query.into_request(), read).await;
+            Some((socket, read, terms)) => {
+                Connection::new(server, socket, terms).run(query.into_request(), read).await;
             }
             None => debug!("a client went before its connection was switched"),
         }

@@ -27,6 +27,7 @@ pub(super) struct Query {
     speed: Option<u32>,
     id: Option<String>,
     candles: Option<String>,
+    token: Option<String>,
 }
 
 impl Request {
@@ -63,10 +64,15 @@ impl Request {
 }
 
 impl Query {
+    /// The session token, if there is one.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// The `subscribe` that the address stands for; `None` where it asks for nothing. A symbol
     /// with a comma in its name cannot be asked for here.
     pub(super) fn into_request(self) -> Option<Request> {
-        let Self { symbols, conflate_ms, from_seq, from_time, speed, id, candles } = self;
+        let Self { symbols, conflate_ms, from_seq, from_time, speed, id, candles, token: _ } = self;
         if symbols.is_none() && conflate_ms.is_none() && candles.is_none() {
             return None;
         }

@@ -24,6 +24,7 @@ use super::{
     voice::Voice,
 };
 use crate::{
+    access::Permit,
     config::WebSocketConfig,
     hub::{
         Fault, Frame, Hub, Interest, Notice, Outbox, Position, Progress, Readers, Replay, ReplayId,
@@ -46,6 +47,7 @@ pub(super) struct Subscriptions {
     hub: Arc<Hub>,
     readers: Arc<Readers>,
     voice: Voice,
+    permit: Permit,
     max_symbols: usize,
     queue_frames: usize,
     interest: Interest,
@@ -68,12 +70,14 @@ impl Subscriptions {
         hub: Arc<Hub>,
         readers: Arc<Readers>,
         voice: Voice,
+        permit: Permit,
         config: &WebSocketConfig,
     ) -> Self {
         Self {
             hub,
             readers,
             voice,
+            permit,
             max_symbols: config.max_symbols,
             queue_frames: config.queue_frames,
             interest: Interest::default(),
@@ -235,15 +239,20 @@ impl Subscriptions {
             if !asked.insert(text) {
                 continue;
             }
-            let Some(selector) = Selector::parse(text).filter(|it| self.hub.knows(it)) else {
-                let symbol = shorten(text, schemas::MAX_SYMBOL_BYTES);
-                self.voice.error(ClientError {
-                    message: format!("Invalid stock symbol: {symbol}"),
-                    code: ErrorCode::InvalidSymbol,
-                    id: request.id.clone(),
-                    symbols: vec![symbol],
-                });
-                continue;
+            let selector = match self.selector(text) {
+                Ok(selector) => selector,
+                Err(code) => {
+                    let symbol = shorten(text, schemas::MAX_SYMBOL_BYTES);
+                    let message = match code {
+                        ErrorCode::Forbidden => {
+                            format!("Not allowed by the session token: {symbol}")
+                        }
+                        _ => format!("Invalid stock symbol: {symbol}"),
+                    };
+                    let (id, symbols) = (request.id.clone(), vec![symbol]);
+                    self.voice.error(ClientError { message, code, id, symbols });
+                    continue;
+                }
             };
             if self.interest.contains(&selector) {
                 valid.push(selector);
@@ -263,6 +272,19 @@ impl Subscriptions {
             });
         }
         valid
+    }
+
+    /// One entry of a request, or the code of what is wrong with it. What is not allowed is not
+    /// told to be there or not.
+    fn selector(&self, text: &str) -> Result<Selector, ErrorCode> {
+        let selector = Selector::parse(text).ok_or(ErrorCode::InvalidSymbol)?;
+        if !self.permit.allows(&selector) {
+            return Err(ErrorCode::Forbidden);
+        }
+        if !self.hub.knows(&selector) {
+            return Err(ErrorCode::InvalidSymbol);
+        }
+        Ok(selector)
     }
 
     fn begin_replay(&mut self, selectors: &[Selector], position: Position, speed: Option<u32>) {

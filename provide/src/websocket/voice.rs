@@ -44,6 +44,7 @@ impl Voice {
             Format::Json => {
                 encode::message(Kind::Text, &serde_json::to_vec(message).unwrap_or_default())
             }
+            Format::Msgpack => encode::message(Kind::Binary, &message.to_msgpack()),
         }
     }
 }

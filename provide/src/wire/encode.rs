@@ -111,7 +111,9 @@ mod tests {
     #[test]
     fn the_length_takes_the_fewest_bytes() {
         for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
-            assert_eq!(message(Kind::Binary, &vec![0; length]).len(), header + length);
+            let frame = message(Kind::Binary, &vec![7; length]);
+            assert_eq!(frame.len(), header + length);
+            assert_eq!(payload(&frame), vec![7; length]);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Real clients over real sockets; only the broker is in memory.
 
+mod admission;
 mod broker;
+mod formats;
 mod lifecycle;
 mod live;
 mod replay;
@@ -16,12 +18,16 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, protocol::CloseFrame},
+    tungstenite::{
+        Error, Message, client::IntoClientRequest, handshake::client::Response,
+        protocol::CloseFrame,
+    },
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Connections, Server, router};
 use crate::{
+    access::Access,
     config::WebSocketConfig,
     hub::{self, Hub, Readers},
 };
@@ -34,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Fixture {
     broker: Arc<MemoryBroker>,
     hub: Arc<Hub>,
+    access: Arc<Access>,
     connections: Connections,
     shutdown: CancellationToken,
     address: String,
@@ -54,9 +61,11 @@ impl Fixture {
         let use_io_uring = config.io_uring;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        let access = Arc::new(Access::new(&config));
         let app = router(Server {
             hub: Arc::clone(&hub),
             readers: Arc::new(Readers::new(Arc::new(Shared(Arc::clone(&broker))))),
+            access: Arc::clone(&access),
             config,
             connections: connections.clone(),
             shutdown: shutdown.clone(),
@@ -70,7 +79,7 @@ impl Fixture {
             shutdown.clone(),
         ));
         let _stop = shutdown.clone().drop_guard();
-        let fixture = Self { broker, hub, connections, shutdown, address, _stop };
+        let fixture = Self { broker, hub, access, connections, shutdown, address, _stop };
         fixture.until(|hub| hub.is_ready()).await;
         fixture
     }
@@ -93,8 +102,21 @@ impl Fixture {
     }
 
     async fn client(&self, query: &str) -> Client {
-        let (socket, _) = connect_async(format!("ws://{}/ws{query}", self.address)).await.unwrap();
-        Client(socket)
+        self.connect(query, &[]).await.unwrap().0
+    }
+
+    /// A client that sends these headers too, and what it is answered.
+    async fn connect(
+        &self,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Client, Response), Error> {
+        let mut request = format!("ws://{}/ws{query}", self.address).into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let (socket, response) = connect_async(request).await?;
+        Ok((Client(socket), response))
     }
 }
 
@@ -182,9 +204,17 @@ impl Client {
         (closing, frame.code.into())
     }
 
-    /// Nothing comes for a while.
+    /// Nothing but pings comes for a while.
     async fn is_quiet(&mut self) {
-        let said = timeout(Duration::from_millis(100), self.0.next()).await;
+        let said = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Ping(_))) => {}
+                    other => return other,
+                }
+            }
+        };
+        let said = timeout(Duration::from_millis(100), said).await;
         assert!(said.is_err(), "{said:?}");
     }
 }

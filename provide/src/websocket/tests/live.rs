@@ -116,6 +116,26 @@ async fn conflated_only_the_newest_comes_and_not_too_often() {
 }
 
 #[tokio::test]
+async fn alone_a_tick_comes_at_once_and_those_close_behind_it_come_together() {
+    let config = WebSocketConfig { coalesce_ms: 300, ..WebSocketConfig::default() };
+    let server = Fixture::with(config, Arc::default()).await;
+    server.publish("A", "1").await;
+    let mut client = server.client("?symbols=A").await;
+    client.subscribed().await;
+    client.price().await;
+    server.publish("A", "2").await;
+    assert_eq!(client.price().await.price, "2");
+    let written = std::time::Instant::now();
+    server.publish("A", "3").await;
+    client.is_quiet().await;
+    server.publish("A", "4").await;
+    assert_eq!(client.price().await.price, "3");
+    assert!(written.elapsed() >= Duration::from_millis(290), "{:?}", written.elapsed());
+    let together = timeout(Duration::from_millis(100), client.price()).await;
+    assert_eq!(together.expect("it came with the one before it").price, "4");
+}
+
+#[tokio::test]
 async fn the_address_may_ask_already() {
     let server = Fixture::start().await;
     server.publish("A B", "1").await;

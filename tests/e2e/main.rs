@@ -16,8 +16,10 @@ mod lizards;
 mod pipeline;
 mod rabbitmq;
 mod servers;
+
 mod store;
 mod stores;
+mod storm;
 mod subscriber;
 mod symbols;
 mod trades;

@@ -16,7 +16,7 @@ pub struct Config {
     pub requests_per_second: u32,
     /// How many requests one client address may make at once.
     pub burst: u32,
-    /// How many WebSockets one client address may keep open here at once; 0 is no limit. An IPv6
+    /// How many WebSockets and event streams one client address may keep open here at once; 0 is no limit. An IPv6
     /// client is its /64 network.
     pub connections_per_client: u32,
     /// Addresses of reverse proxies in front of the gateway, whose `X-Forwarded-*` headers are

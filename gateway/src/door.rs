@@ -111,6 +111,10 @@ impl Door {
             let tunnel = self.tunnel(call, client, place).await;
             return tunnel.unwrap_or_else(IntoResponse::into_response);
         }
+        if route.kind == Kind::Stream {
+            let Some(place) = self.places.take(sender.client) else { return limit::no_place() };
+            return self.stream(call, place).await.unwrap_or_else(IntoResponse::into_response);
+        }
         call.body = match self.read(&parts.headers, body).await {
             Ok(body) => body,
             Err(problem) => return problem.into_response(),
@@ -132,6 +136,13 @@ impl Door {
         let (mut response, _target) = self.upstreams.call(&call).await?;
         strip_hop_by_hop(response.headers_mut());
         Ok(response)
+    }
+
+    /// An answer without an end, for which the instance counts as loaded until it ends.
+    async fn stream(&self, call: Call, place: Place) -> Result<Response, UpstreamFault> {
+        let (mut response, target) = self.upstreams.call(&call).await?;
+        strip_hop_by_hop(response.headers_mut());
+        Ok(response.map(|body| self.tunnels.until_shutdown(body, (target, place))))
     }
 
     /// The whole body of a request.

@@ -22,6 +22,9 @@ pub(crate) enum Kind {
     Shared,
     /// `POST`: each answer is for its caller alone, from the least loaded instance.
     Personal,
+    /// `GET`, and the answer goes on for ever: it is passed on as it comes, from the least loaded
+    /// instance.
+    Stream,
     /// A WebSocket: a tunnel to the least loaded instance.
     Tunnel,
 }
@@ -29,7 +32,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn methods(self) -> MethodFilter {
         match self {
-            Self::Shared | Self::Tunnel => MethodFilter::GET,
+            Self::Shared | Self::Stream | Self::Tunnel => MethodFilter::GET,
             Self::Personal => MethodFilter::POST,
         }
     }
@@ -37,12 +40,12 @@ impl Kind {
     pub(crate) fn balance(self) -> Balance {
         match self {
             Self::Shared => Balance::RoundRobin,
-            Self::Personal | Self::Tunnel => Balance::LeastLoaded,
+            Self::Personal | Self::Stream | Self::Tunnel => Balance::LeastLoaded,
         }
     }
 }
 
-pub(crate) const ROUTES: [Route; 9] = [
+pub(crate) const ROUTES: [Route; 10] = [
     route("/sources", INGEST, Kind::Shared),
     route("/sources/{name}", INGEST, Kind::Shared),
     route("/session", PROVIDE, Kind::Personal),
@@ -51,6 +54,7 @@ pub(crate) const ROUTES: [Route; 9] = [
     route("/ticks/{symbol}", PROVIDE, Kind::Shared),
     route("/candles/{symbol}", PROVIDE, Kind::Shared),
     route("/symbols", PROVIDE, Kind::Shared),
+    route("/events", PROVIDE, Kind::Stream),
     route("/ws", PROVIDE, Kind::Tunnel),
 ];
 

@@ -6,8 +6,9 @@
 
 use std::{io, time::Duration};
 
-use axum::http::HeaderValue;
+use axum::{body::Body, http::HeaderValue};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use schemas::{CloseReason, Closing, ServerMessage, msgpack};
@@ -70,6 +71,17 @@ impl Tunnels {
             metrics::tunnels().decrement(1.0);
             drop((target, place));
         });
+    }
+
+    /// A body that ends when the gateway stops, and keeps `held` until its end: whoever reads it
+    /// knows how to come back.
+    pub(crate) fn until_shutdown(&self, body: Body, held: (Target, Place)) -> Body {
+        let stopped = self.shutdown.clone().cancelled_owned();
+        let pieces = body.into_data_stream().take_until(stopped).map(move |piece| {
+            let _held = &held;
+            piece
+        });
+        Body::from_stream(pieces)
     }
 
     /// Waits until all tunnels have ended, which they do soon after shutdown.

@@ -3,13 +3,15 @@
 //! - [`store`]: the store, with a half that writes and a half that reads.
 //! - `writer`: the worker that writes `TICKS` into the store; one of all instances does it.
 //! - `hub`: the live fan-out. It encodes every tick once and hands it on by reference.
-//! - `websocket`: `/ws`, the connections and their subscriptions.
+//! - `websocket`: `/ws`, the connections and their subscriptions; `events`: the same as
+//!   Server-Sent Events.
 //! - [`wire`]: WebSocket frames, read and written in memory.
 //! - `access`: who may connect, and what for.
 //! - `session`: `POST /session`; `query`: quotes, ticks, candles and symbols.
 
 mod access;
 mod config;
+mod events;
 mod hub;
 mod metrics;
 mod query;
@@ -69,15 +71,16 @@ pub async fn run(
         Connections::default(),
     );
     let access = Arc::new(Access::new(&config.websocket));
-    let server = Server {
+    let server = Arc::new(Server {
         hub: Arc::clone(&hub),
         readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
         access: Arc::clone(&access),
         config: config.websocket.clone(),
         connections: connections.clone(),
         shutdown: context.shutdown.clone(),
-    };
-    let router = websocket::router(server)
+    });
+    let router = websocket::router(Arc::clone(&server))
+        .merge(events::router(server))
         .merge(session::router(access, &config.websocket.public_url))
         .merge(query::router(reader));
     let role =

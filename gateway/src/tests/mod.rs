@@ -3,6 +3,7 @@
 mod caching;
 mod proxying;
 mod registration;
+mod streams;
 mod tunnels;
 
 use std::{

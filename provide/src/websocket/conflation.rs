@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// All that waits when the time has passed is sent, once; then the time runs anew. An outbox that
 /// conflates holds one tick per symbol, so no symbol is sent twice in between.
 #[derive(Debug)]
-pub(super) struct Conflation {
+pub(crate) struct Conflation {
     /// Zero is none.
     every: Duration,
     /// How much of what waited when the time had passed is still to be taken.
@@ -20,27 +20,27 @@ pub(super) struct Conflation {
 
 impl Conflation {
     /// Every tick, at once.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { every: Duration::ZERO, due: 0, next: Instant::now() }
     }
 
     /// From now on at most one in `every`; zero is no conflation.
-    pub(super) fn set(&mut self, every: Duration) {
+    pub(crate) fn set(&mut self, every: Duration) {
         *self = Self { every, due: 0, next: Instant::now() };
     }
 
     /// Does every tick go at once?
-    pub(super) fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.every.is_zero()
     }
 
     /// Some prices were sent past the outbox: the time runs from here.
-    pub(super) fn sent(&mut self) {
+    pub(crate) fn sent(&mut self) {
         self.next = Instant::now() + self.every;
     }
 
     /// How many of the `waiting` ticks may be taken now.
-    pub(super) fn may_take(&mut self, waiting: usize) -> usize {
+    pub(crate) fn may_take(&mut self, waiting: usize) -> usize {
         if self.every.is_zero() {
             return waiting;
         }
@@ -52,7 +52,7 @@ impl Conflation {
     }
 
     /// So many were taken.
-    pub(super) fn took(&mut self, count: usize) {
+    pub(crate) fn took(&mut self, count: usize) {
         self.due = self.due.saturating_sub(count);
         if count > 0 && self.due == 0 {
             self.sent();
@@ -60,7 +60,7 @@ impl Conflation {
     }
 
     /// Until when nothing may be taken.
-    pub(super) fn wait(&self) -> Option<Instant> {
+    pub(crate) fn wait(&self) -> Option<Instant> {
         (self.due == 0 && !self.every.is_zero() && self.next > Instant::now()).then_some(self.next)
     }
 }

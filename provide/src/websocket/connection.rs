@@ -18,8 +18,8 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Server, allowance::Allowance, handshake::Terms, request::Request, subscriptions::Subscriptions,
-    voice::Voice,
+    Server, allowance::Allowance, handshake::Terms, request::Request, selection::Limits,
+    subscriptions::Subscriptions, voice::Voice,
 };
 use crate::{
     hub::{self, Format, Outbox, Pipe},
@@ -106,8 +106,8 @@ impl Connection {
             Arc::clone(&server.hub),
             Arc::clone(&server.readers),
             voice.clone(),
-            terms.permit,
-            &server.config,
+            Limits { permit: terms.permit, max_symbols: server.config.max_symbols },
+            capacity,
         );
         let decoder = Decoder::new(server.config.max_message_bytes, None);
         Self {

@@ -18,7 +18,7 @@ pub(crate) struct Connections {
 }
 
 /// One open connection; it counts until dropped.
-pub(super) struct Guard(Connections);
+pub(crate) struct Guard(Connections);
 
 impl Connections {
     /// The count as the registry reads it.
@@ -33,7 +33,7 @@ impl Connections {
     }
 
     /// One more, of at most so many.
-    pub(super) fn enter(&self, max: u64) -> Result<Guard, Problem> {
+    pub(crate) fn enter(&self, max: u64) -> Result<Guard, Problem> {
         let mut is_full = false;
         self.count(|open| {
             is_full = open >= max;

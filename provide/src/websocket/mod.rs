@@ -7,9 +7,10 @@ mod connections;
 mod handshake;
 mod protocol;
 mod request;
+mod selection;
 mod subscriptions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod voice;
 
 use std::sync::Arc;
@@ -31,9 +32,11 @@ use crate::{
 };
 use connection::Connection;
 use handshake::Handshake;
-use request::Query;
 
+pub(crate) use conflation::Conflation;
 pub(crate) use connections::Connections;
+pub(crate) use request::Query;
+pub(crate) use selection::{Limits, explain, start};
 
 /// What all connections share.
 pub(crate) struct Server {
@@ -46,8 +49,8 @@ pub(crate) struct Server {
 }
 
 /// `GET /ws`.
-pub(crate) fn router(server: Server) -> Router {
-    Router::new().route("/ws", any(upgrade)).with_state(Arc::new(server))
+pub(crate) fn router(server: Arc<Server>) -> Router {
+    Router::new().route("/ws", any(upgrade)).with_state(server)
 }
 
 async fn upgrade(

@@ -19,7 +19,7 @@ pub(super) struct Request {
 /// The query of `/ws?symbols=AAPL,BTC-*&conflate_ms=100`: a `subscribe` in the address.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Query {
+pub(crate) struct Query {
     symbols: Option<String>,
     conflate_ms: Option<u64>,
     from_seq: Option<u64>,
@@ -65,30 +65,31 @@ impl Request {
 
 impl Query {
     /// The session token, if there is one.
-    pub(super) fn token(&self) -> Option<&str> {
+    pub(crate) fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
     /// The `subscribe` that the address stands for; `None` where it asks for nothing. A symbol
     /// with a comma in its name cannot be asked for here.
     pub(super) fn into_request(self) -> Option<Request> {
-        let Self { symbols, conflate_ms, from_seq, from_time, speed, id, candles, token: _ } = self;
-        if symbols.is_none() && conflate_ms.is_none() && candles.is_none() {
+        if self.symbols.is_none() && self.conflate_ms.is_none() && self.candles.is_none() {
             return None;
         }
+        let candles = self.candles.as_ref().is_some_and(|candles| !candles.is_empty());
+        Some(Request { message: ClientMessage::Subscribe(self.into_subscribe()), candles })
+    }
+
+    /// The same, whatever it asks for.
+    pub(crate) fn into_subscribe(self) -> Subscribe {
+        let Self { symbols, conflate_ms, from_seq, from_time, speed, id, .. } = self;
         let symbols = symbols.unwrap_or_default();
         let symbols = symbols.split(',').filter(|text| !text.is_empty()).map(str::to_owned);
-        let subscribe =
-            Subscribe { symbols: symbols.collect(), conflate_ms, from_seq, from_time, speed, id };
-        Some(Request {
-            message: ClientMessage::Subscribe(subscribe),
-            candles: candles.is_some_and(|candles| !candles.is_empty()),
-        })
+        Subscribe { symbols: symbols.collect(), conflate_ms, from_seq, from_time, speed, id }
     }
 }
 
 /// An `error` with the code `invalid_message`.
-pub(super) fn invalid(message: impl Into<String>, id: Option<String>) -> ClientError {
+pub(crate) fn invalid(message: impl Into<String>, id: Option<String>) -> ClientError {
     ClientError { message: message.into(), code: ErrorCode::InvalidMessage, id, symbols: vec![] }
 }
 

@@ -7,11 +7,7 @@
 //!   is in one, is not delivered live meanwhile; all others are.
 //! - A replay is complete; conflation begins where the live stream does.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use schemas::{
     ClientError, ClientMessage, ErrorCode, ServerMessage, Subscribe, Subscribed, Unsubscribe,
@@ -20,14 +16,13 @@ use tokio::time::Instant;
 
 use super::{
     conflation::Conflation,
-    request::{Request, invalid, shorten},
+    request::Request,
+    selection::{Limits, explain, start},
     voice::Voice,
 };
 use crate::{
-    access::Permit,
-    config::WebSocketConfig,
     hub::{
-        Fault, Frame, Hub, Interest, Notice, Outbox, Position, Progress, Readers, Replay, ReplayId,
+        Fault, Frame, Hub, Interest, Outbox, Position, Progress, Readers, Replay, ReplayId,
         Selector,
     },
     metrics,
@@ -36,19 +31,12 @@ use crate::{
 /// How many replays of one connection may run or wait.
 const MAX_REPLAYS: usize = 16;
 
-/// The longest time that updates may be held back, in milliseconds.
-const MAX_CONFLATE_MS: u64 = 60_000;
-
-/// How many times as fast as it was the past can be played.
-const MAX_SPEED: u32 = 10_000;
-
 /// The subscriptions of one connection. They end when this is dropped.
 pub(super) struct Subscriptions {
     hub: Arc<Hub>,
     readers: Arc<Readers>,
     voice: Voice,
-    permit: Permit,
-    max_symbols: usize,
+    limits: Limits,
     queue_frames: usize,
     interest: Interest,
     /// Where ticks come that are for this connection alone; `None` while it rides a lane with all
@@ -70,16 +58,15 @@ impl Subscriptions {
         hub: Arc<Hub>,
         readers: Arc<Readers>,
         voice: Voice,
-        permit: Permit,
-        config: &WebSocketConfig,
+        limits: Limits,
+        queue_frames: usize,
     ) -> Self {
         Self {
             hub,
             readers,
             voice,
-            permit,
-            max_symbols: config.max_symbols,
-            queue_frames: config.queue_frames,
+            limits,
+            queue_frames,
             interest: Interest::default(),
             private: None,
         }
@@ -138,7 +125,8 @@ impl Subscriptions {
                 symbols: request.symbols,
             });
         }
-        let selectors = self.valid(&request);
+        let (selectors, errors) = self.limits.select(&self.hub, &self.interest, &request);
+        errors.into_iter().for_each(|error| self.voice.error(error));
         if let Some(milliseconds) = request.conflate_ms {
             self.conflate(Duration::from_millis(milliseconds));
         }
@@ -226,65 +214,6 @@ impl Subscriptions {
         {
             self.private = None;
         }
-    }
-
-    /// The selectors of a request that this connection can have. The others are answered with
-    /// errors, each for itself, and spoil nothing.
-    fn valid(&self, request: &Subscribe) -> Vec<Selector> {
-        let mut asked = HashSet::new();
-        let mut valid = Vec::new();
-        let mut too_many = Vec::new();
-        let mut room = self.max_symbols.saturating_sub(self.interest.len());
-        for text in &request.symbols {
-            if !asked.insert(text) {
-                continue;
-            }
-            let selector = match self.selector(text) {
-                Ok(selector) => selector,
-                Err(code) => {
-                    let symbol = shorten(text, schemas::MAX_SYMBOL_BYTES);
-                    let message = match code {
-                        ErrorCode::Forbidden => {
-                            format!("Not allowed by the session token: {symbol}")
-                        }
-                        _ => format!("Invalid stock symbol: {symbol}"),
-                    };
-                    let (id, symbols) = (request.id.clone(), vec![symbol]);
-                    self.voice.error(ClientError { message, code, id, symbols });
-                    continue;
-                }
-            };
-            if self.interest.contains(&selector) {
-                valid.push(selector);
-            } else if room > 0 {
-                room -= 1;
-                valid.push(selector);
-            } else {
-                too_many.push(text.clone());
-            }
-        }
-        if !too_many.is_empty() {
-            self.voice.error(ClientError {
-                message: format!("A connection may have {} symbols", self.max_symbols),
-                code: ErrorCode::TooManySymbols,
-                id: request.id.clone(),
-                symbols: too_many,
-            });
-        }
-        valid
-    }
-
-    /// One entry of a request, or the code of what is wrong with it. What is not allowed is not
-    /// told to be there or not.
-    fn selector(&self, text: &str) -> Result<Selector, ErrorCode> {
-        let selector = Selector::parse(text).ok_or(ErrorCode::InvalidSymbol)?;
-        if !self.permit.allows(&selector) {
-            return Err(ErrorCode::Forbidden);
-        }
-        if !self.hub.knows(&selector) {
-            return Err(ErrorCode::InvalidSymbol);
-        }
-        Ok(selector)
     }
 
     fn begin_replay(&mut self, selectors: &[Selector], position: Position, speed: Option<u32>) {
@@ -392,42 +321,5 @@ impl Drop for Subscriptions {
         if let Some(private) = &self.private {
             self.hub.unsubscribe(&private.outbox, self.interest.selectors());
         }
-    }
-}
-
-/// Where a `subscribe` wants to start; `None` is now.
-fn start(request: &Subscribe) -> Result<Option<Position>, ClientError> {
-    let refuse = |message: String| Err(invalid(message, request.id.clone()));
-    if let Some(milliseconds) = request.conflate_ms.filter(|it| *it > MAX_CONFLATE_MS) {
-        return refuse(format!("conflate_ms: {milliseconds} is more than {MAX_CONFLATE_MS}"));
-    }
-    if let Some(speed) = request.speed {
-        if !(1..=MAX_SPEED).contains(&speed) {
-            return refuse(format!("speed: {speed} is not between 1 and {MAX_SPEED}"));
-        }
-        if request.from_seq.is_none() && request.from_time.is_none() {
-            return refuse("speed: it needs from_time or from_seq".to_owned());
-        }
-    }
-    match (request.from_seq, request.from_time) {
-        (Some(_), Some(_)) => refuse("from_seq and from_time: only one of them".to_owned()),
-        (Some(sequence), None) => Ok(Some(Position::After(sequence))),
-        (None, Some(time)) => Ok(Some(Position::At(time))),
-        (None, None) => Ok(None),
-    }
-}
-
-fn explain(notice: Notice) -> ClientError {
-    match notice {
-        Notice::Truncated { first } => ClientError {
-            message: format!("History before sequence {first} is no longer kept"),
-            code: ErrorCode::HistoryTruncated,
-            id: None,
-            symbols: Vec::new(),
-        },
-        Notice::Ahead { last } => invalid(
-            format!("from_seq: the newest sequence is {last}; going on live from there"),
-            None,
-        ),
     }
 }

@@ -12,19 +12,19 @@ use tokio::sync::watch;
 use crate::hub::frame::tests::message;
 
 #[derive(Default)]
-pub(super) struct MemoryBroker {
+pub(crate) struct MemoryBroker {
     log: Mutex<Log>,
     /// How often something changed.
     changed: watch::Sender<u64>,
-    pub(super) readers: Mutex<Readers>,
+    pub(crate) readers: Mutex<Readers>,
 }
 
 /// How many readers there are.
 #[derive(Default)]
-pub(super) struct Readers {
-    pub(super) open: usize,
+pub(crate) struct Readers {
+    pub(crate) open: usize,
     /// Ever.
-    pub(super) opened: usize,
+    pub(crate) opened: usize,
 }
 
 #[derive(Default)]
@@ -39,14 +39,14 @@ struct Log {
 
 impl MemoryBroker {
     /// Stores a tick and returns its sequence.
-    pub(super) fn publish(&self, symbol: &str, price: &str) -> u64 {
+    pub(crate) fn publish(&self, symbol: &str, price: &str) -> u64 {
         let sequence = self.store_unnoticed(symbol, price);
         self.changed.send_modify(|changes| *changes += 1);
         sequence
     }
 
     /// Stores a tick of which no reader hears before something else happens.
-    pub(super) fn store_unnoticed(&self, symbol: &str, price: &str) -> u64 {
+    pub(crate) fn store_unnoticed(&self, symbol: &str, price: &str) -> u64 {
         let mut log = self.log.lock().unwrap();
         log.last += 1;
         let sequence = log.last;
@@ -59,25 +59,25 @@ impl MemoryBroker {
     }
 
     /// From now on messages are stored at the time it is.
-    pub(super) fn keep_time(&self) {
+    pub(crate) fn keep_time(&self) {
         self.log.lock().unwrap().keeps_time = true;
     }
 
     /// Every reader dies.
-    pub(super) fn break_readers(&self) {
+    pub(crate) fn break_readers(&self) {
         self.log.lock().unwrap().generation += 1;
         self.changed.send_modify(|changes| *changes += 1);
     }
 
     /// The stream is deleted and made anew, unnoticed by its readers.
-    pub(super) fn make_anew(&self) {
+    pub(crate) fn make_anew(&self) {
         let mut log = self.log.lock().unwrap();
         log.messages.clear();
         log.last = 0;
     }
 
     /// Forgets what is older than a sequence.
-    pub(super) fn truncate(&self, first: u64) {
+    pub(crate) fn truncate(&self, first: u64) {
         self.log.lock().unwrap().messages.retain(|message| message.sequence >= first);
     }
 }
@@ -93,7 +93,7 @@ impl Log {
 }
 
 /// Shared, because a reader outlives the call that opens it.
-pub(super) struct Shared(pub(super) Arc<MemoryBroker>);
+pub(crate) struct Shared(pub(crate) Arc<MemoryBroker>);
 
 #[async_trait]
 impl Broker for Shared {

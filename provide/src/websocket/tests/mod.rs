@@ -1,7 +1,7 @@
 //! Real clients over real sockets; only the broker is in memory.
 
 mod admission;
-mod broker;
+pub(crate) mod broker;
 mod formats;
 mod lifecycle;
 mod live;
@@ -29,30 +29,31 @@ use super::{Connections, Server, router};
 use crate::{
     access::Access,
     config::WebSocketConfig,
+    events,
     hub::{self, Hub, Readers},
 };
 use broker::{MemoryBroker, Shared};
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server.
-struct Fixture {
-    broker: Arc<MemoryBroker>,
-    hub: Arc<Hub>,
-    access: Arc<Access>,
-    connections: Connections,
-    shutdown: CancellationToken,
-    address: String,
+pub(crate) struct Fixture {
+    pub(crate) broker: Arc<MemoryBroker>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) connections: Connections,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) address: String,
     _stop: DropGuard,
 }
 
 impl Fixture {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(WebSocketConfig::default(), Arc::default()).await
     }
 
-    async fn with(config: WebSocketConfig, broker: Arc<MemoryBroker>) -> Self {
+    pub(crate) async fn with(config: WebSocketConfig, broker: Arc<MemoryBroker>) -> Self {
         let (hub, connections, shutdown) = (
             Arc::new(Hub::new(2, config.coalesce())),
             Connections::default(),
@@ -62,7 +63,7 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let access = Arc::new(Access::new(&config));
-        let app = router(Server {
+        let server = Arc::new(Server {
             hub: Arc::clone(&hub),
             readers: Arc::new(Readers::new(Arc::new(Shared(Arc::clone(&broker))))),
             access: Arc::clone(&access),
@@ -70,6 +71,7 @@ impl Fixture {
             connections: connections.clone(),
             shutdown: shutdown.clone(),
         });
+        let app = router(Arc::clone(&server)).merge(events::router(server));
         tokio::spawn(service::serve(listener, app, PATIENCE, shutdown.clone()));
         tokio::spawn(Arc::clone(&hub).flush(use_io_uring, shutdown.clone()));
         tokio::spawn(hub::follow_ticks(
@@ -95,7 +97,7 @@ impl Fixture {
     }
 
     /// Publishes a tick, and waits until the hub has it.
-    async fn publish(&self, symbol: &str, price: &str) -> u64 {
+    pub(crate) async fn publish(&self, symbol: &str, price: &str) -> u64 {
         let sequence = self.broker.publish(symbol, price);
         self.until(|hub| hub.last_sequence() >= sequence).await;
         sequence

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Frame, Hub, frame::Encoder};
+use super::{Hub, frame::Encoder};
 use crate::metrics;
 
 /// How many ticks are published at once, when so many have arrived.
@@ -93,7 +93,8 @@ impl Feed {
         if !self.hub.is_ready() || self.break_at.is_some() {
             let (state, newest) = self.broker.newest_per_subject(Stream::Ticks).await?;
             self.encoder = Encoder::default();
-            let newest: Vec<_> = newest.iter().filter_map(|message| self.encode(message)).collect();
+            let newest: Vec<_> =
+                newest.iter().filter_map(|message| self.encoder.encode(message)).collect();
             info!(symbols = newest.len(), sequence = state.last_sequence, "newest ticks loaded");
             self.newest = None;
             self.hub.load(newest, state.last_sequence, self.break_at.take().unwrap_or_default());
@@ -146,7 +147,7 @@ impl Feed {
             match next {
                 Ok(message) if message.sequence > last => {
                     last = message.sequence;
-                    frames.extend(self.encode(&message));
+                    frames.extend(self.encoder.encode(&message));
                     self.newest = Some(message);
                 }
                 Ok(message) => {
@@ -178,15 +179,5 @@ impl Feed {
         self.hub.advance(last);
         metrics::ticks(frames.len());
         fault.map_or(Ok(()), Err)
-    }
-
-    fn encode(&mut self, message: &Message) -> Option<Arc<Frame>> {
-        self.encoder
-            .encode(message)
-            .inspect_err(|fault| {
-                let sequence = message.sequence;
-                warn!(sequence, subject = message.subject, %fault, "not a tick; passed over");
-            })
-            .ok()
     }
 }

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use nats::Message;
-use schemas::{ServerMessage, Symbol, Tick};
+use schemas::{ServerMessage, Symbol, Tick, subject};
+use tracing::warn;
 
 use crate::wire::{Kind, encode};
 
@@ -22,7 +23,11 @@ pub(crate) enum Format {
     Msgpack,
 }
 
-/// One `price_update`, ready for the wire. Shared by reference.
+/// One `price_update`. Shared by reference, with what was made of it.
+///
+/// A tick that nobody asked for is never decoded: an instance reads all of the stream, and its
+/// clients may want little of it. In each format it is made ready for the wire when the first
+/// client wants it.
 #[derive(Debug)]
 pub(crate) struct Frame {
     /// Whose price it is.
@@ -31,8 +36,10 @@ pub(crate) struct Frame {
     pub(crate) sequence: u64,
     /// When the stream stored it.
     pub(crate) stored_at: Timestamp,
-    json: Bytes,
-    /// Made when the first client wants it.
+    prev: u64,
+    /// The tick as it came, in a buffer of its own.
+    tick: Box<[u8]>,
+    json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
 }
 
@@ -40,19 +47,37 @@ impl Frame {
     /// The finished frame, header and all. A clone shares the bytes.
     pub(crate) fn bytes(&self, format: Format) -> &Bytes {
         match format {
-            Format::Json => &self.json,
-            Format::Msgpack => self.msgpack.get_or_init(|| packed(encode::payload(&self.json))),
+            Format::Json => self.json.get_or_init(|| self.price_update()),
+            Format::Msgpack => self.msgpack.get_or_init(|| packed(self.text())),
         }
     }
 
     /// The same, marked as replayed.
     pub(crate) fn replayed(&self, format: Format) -> Bytes {
-        let text = encode::payload(&self.json);
-        let rest = text.strip_prefix(PRICE_UPDATE).unwrap_or_default();
+        let rest = self.text().strip_prefix(PRICE_UPDATE).unwrap_or_default();
         let text = [PRICE_UPDATE, br#""replay":true,"#, rest].concat();
         match format {
             Format::Json => encode::message(Kind::Text, &text),
             Format::Msgpack => packed(&text),
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        encode::payload(self.bytes(Format::Json))
+    }
+
+    /// Nothing where it is no tick: what the processors write is one.
+    fn price_update(&self) -> Bytes {
+        match serde_json::from_slice(&self.tick) {
+            Ok(tick) => {
+                let text = price_update(&tick, self.sequence, self.prev);
+                encode::message(Kind::Text, text.as_bytes())
+            }
+            Err(fault) => {
+                let (symbol, sequence) = (&self.symbol, self.sequence);
+                warn!(%symbol, sequence, %fault, "not a tick; passed over");
+                Bytes::new()
+            }
         }
     }
 }
@@ -77,19 +102,18 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes a message of `TICKS`.
-    pub(crate) fn encode(&mut self, message: &Message) -> serde_json::Result<Arc<Frame>> {
-        let tick: Tick = serde_json::from_slice(&message.body)?;
-        let prev = self.seen(&tick.symbol, message.sequence);
-        Ok(Arc::new(Frame {
-            json: encode::message(
-                Kind::Text,
-                price_update(&tick, message.sequence, prev).as_bytes(),
-            ),
-            msgpack: OnceLock::new(),
-            symbol: tick.symbol,
+    /// Takes a message of `TICKS`; `None` where its subject is not one of a tick.
+    pub(crate) fn encode(&mut self, message: &Message) -> Option<Arc<Frame>> {
+        let symbol = subject::symbol_of_tick(&message.subject)?;
+        let prev = self.seen(&symbol, message.sequence);
+        Some(Arc::new(Frame {
+            symbol,
             sequence: message.sequence,
             stored_at: message.stored_at,
+            prev,
+            tick: (*message.body).into(),
+            json: OnceLock::new(),
+            msgpack: OnceLock::new(),
         }))
     }
 
@@ -168,7 +192,7 @@ pub(crate) mod tests {
     }
 
     fn text(frame: &Frame) -> &str {
-        std::str::from_utf8(encode::payload(&frame.json)).unwrap()
+        std::str::from_utf8(frame.text()).unwrap()
     }
 
     fn of(tick: &Tick, sequence: u64) -> Message {
@@ -195,9 +219,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_tick_is_an_error() {
-        let message = Message { body: Bytes::from_static(b"{}"), ..message("AAPL", "1", 1) };
-        assert!(Encoder::default().encode(&message).is_err());
+    fn what_is_no_tick_is_passed_over() {
+        let body = Bytes::from_static(b"{}");
+        let frame = Encoder::default().encode(&Message { body, ..message("AAPL", "1", 1) });
+        assert!(frame.unwrap().bytes(Format::Json).is_empty());
+        let subject = "orders.AAPL".to_owned();
+        let frame = Encoder::default().encode(&Message { subject, ..message("AAPL", "1", 1) });
+        assert!(frame.is_none());
     }
 
     proptest! {

@@ -11,7 +11,6 @@ use moka::future::Cache;
 use nats::{Broker, BrokerError, Start, StreamState, topology::Stream};
 use schemas::subject;
 use tokio::{sync::Semaphore, time::timeout};
-use tracing::warn;
 
 use super::{Frame, frame::Encoder, replay::LOOKBACK};
 
@@ -99,10 +98,7 @@ impl Pages {
                     encoder.seen(&symbol, through);
                 }
             } else if through <= last {
-                match encoder.encode(&message) {
-                    Ok(frame) => frames.push(frame),
-                    Err(fault) => warn!(sequence = through, %fault, "not a tick; passed over"),
-                }
+                frames.extend(encoder.encode(&message));
             }
         }
         Ok(Arc::new(Page { frames, through: last }))

@@ -299,12 +299,7 @@ impl Replay {
         let mut frames = Vec::new();
         for message in messages {
             self.read_through = message.sequence;
-            let Ok(frame) = self.encoder.encode(message).inspect_err(|fault| {
-                let sequence = message.sequence;
-                warn!(sequence, subject = message.subject, %fault, "not a tick; passed over");
-            }) else {
-                continue;
-            };
+            let Some(frame) = self.encoder.encode(message) else { continue };
             let is_lookback = matches!(self.position, Position::After(sequence)
                 if message.sequence <= sequence);
             if !is_lookback {

@@ -194,7 +194,7 @@ impl Window {
     fn stored(&mut self, id: &str) {
         let newest = self.payloads.iter().position(|payload| payload.id == id);
         for _ in 0..newest.map_or(0, |newest| newest + 1) {
-            self.confirmed(Receipt { duplicate: false });
+            self.confirmed(Receipt { duplicate: false, sequence: 0 });
         }
     }
 
@@ -363,7 +363,7 @@ mod tests {
             window.push(RawTick { body: vec![0; 512 * 1024].into(), ..tick(n) });
         }
         assert!(window.is_full());
-        window.confirmed(Receipt { duplicate: false });
+        window.confirmed(Receipt { duplicate: false, sequence: 0 });
         assert!(!window.is_full());
     }
 
@@ -374,7 +374,7 @@ mod tests {
             for n in 0..3 {
                 window.push(tick(n));
             }
-            window.confirmed(Receipt { duplicate: false });
+            window.confirmed(Receipt { duplicate: false, sequence: 0 });
             window
         };
         for ours in [None, Some(tick(0).id), Some(tick(1).id), Some(tick(2).id)] {

@@ -65,7 +65,7 @@ impl Inner {
             }
             self.stored.push(message);
         }
-        Some(Receipt { duplicate })
+        Some(Receipt { duplicate, sequence: 0 })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use schemas::subject;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -32,21 +33,26 @@ impl Nats {
 
     /// Waits until the lease `key` is ours.
     pub async fn lease(&self, key: &str, holder: &str) -> Result<Lease, BucketError> {
-        let time_to_live = self.lease_ttl;
-        let bucket = self.leases().await?;
-        let value = Bytes::copy_from_slice(holder.as_bytes());
         let mut waiting = false;
-        let (revision, since) = loop {
-            let since = Instant::now();
-            if let Some(revision) = bucket.create(key, value.clone()).await? {
-                break (revision, since);
+        loop {
+            if let Some(lease) = self.try_lease(key, holder).await? {
+                return Ok(lease);
             }
             if !waiting {
                 info!(lease = key, "another instance holds the lease; standing by");
                 waiting = true;
             }
-            sleep(time_to_live / 5).await;
-        };
+            sleep(self.lease_ttl / 5).await;
+        }
+    }
+
+    /// Takes the lease `key` if nobody has it.
+    pub async fn try_lease(&self, key: &str, holder: &str) -> Result<Option<Lease>, BucketError> {
+        let time_to_live = self.lease_ttl;
+        let bucket = self.leases().await?;
+        let value = Bytes::copy_from_slice(holder.as_bytes());
+        let since = Instant::now();
+        let Some(revision) = bucket.create(key, value.clone()).await? else { return Ok(None) };
         info!(lease = key, "lease acquired");
         let lost = CancellationToken::new();
         let stop = CancellationToken::new();
@@ -59,7 +65,22 @@ impl Nats {
             lost.clone(),
             stop.clone(),
         ));
-        Ok(Lease { bucket, key: key.to_owned(), lost, renewal, stop: stop.drop_guard() })
+        Ok(Some(Lease { bucket, key: key.to_owned(), lost, renewal, stop: stop.drop_guard() }))
+    }
+
+    /// Who has each of these leases.
+    pub async fn holders(&self, keys: &[String]) -> Result<Vec<Option<String>>, BucketError> {
+        let bucket = self.leases().await?;
+        let asking = keys.iter().map(async |key| {
+            let value = bucket.get(key).await?;
+            Ok(value.map(|(holder, _)| String::from_utf8_lossy(&holder).into_owned()))
+        });
+        try_join_all(asking).await
+    }
+
+    /// How long a lease outlives its owner.
+    pub fn lease_ttl(&self) -> Duration {
+        self.lease_ttl
     }
 }
 

@@ -43,6 +43,16 @@ impl Stream {
         }
     }
 
+    /// The subjects of the fences of its partitions, beside its own, where it has any: whoever reads
+    /// the stream never sees them.
+    pub(crate) fn fences(self) -> Option<&'static str> {
+        match self {
+            Self::Ticks => Some("ticks.fence.norm.*"),
+            Self::Rejected => Some("ticks.fence.rejected.*"),
+            Self::Raw | Self::Candles => None,
+        }
+    }
+
     /// What it holds, for `nats stream info`.
     pub fn description(self) -> &'static str {
         match self {

@@ -25,6 +25,9 @@ pub struct Config {
     /// `24/7`, which is that of every source not named here. A kind such as `html` names all its
     /// sources.
     pub calendars: Vec<String>,
+    /// In how many partitions the symbols are cut: as many processors can share the work. All of
+    /// them need the same number. In a cluster of NATS servers, and with RabbitMQ, there is one.
+    pub partitions: u16,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             max_future_secs: 5,
             currency: "USD".to_owned(),
             remembered_ids: 100_000,
+            partitions: 15,
             calendars: vec!["file=XNYS".to_owned(), "alphavantage=XNYS".to_owned()],
         }
     }
@@ -52,6 +56,12 @@ impl Config {
         // A century: any sum with a time of ours still is a time.
         if self.max_future_secs > 100 * 366 * 86_400 {
             return wrong("process.max_future_secs", "must be at most 3162240000".to_owned());
+        }
+        if !(1..=256).contains(&self.partitions) {
+            return wrong(
+                "process.partitions",
+                format!("{} must be from 1 to 256", self.partitions),
+            );
         }
         if !(2..=10).contains(&self.currency.chars().count()) {
             return wrong(
@@ -76,6 +86,7 @@ mod tests {
         for (config, key) in [
             (Config { listen: "here".into(), ..Config::default() }, "process.listen"),
             (Config { max_future_secs: u64::MAX, ..Config::default() }, "process.max_future_secs"),
+            (Config { partitions: 0, ..Config::default() }, "process.partitions"),
             (Config { currency: "$".into(), ..Config::default() }, "process.currency"),
             (
                 Config { calendars: vec!["sim=XXXX".into()], ..Config::default() },

@@ -5,7 +5,8 @@
 //! - `validate`: from events to ticks that can be trusted.
 //! - `engine`: the loop around them, and the argument why it is exact.
 //!
-//! One instance is active, by a lease; others stand by.
+//! Several instances share the symbols: each owns some partitions of them, and one that leaves or
+//! dies leaves them to the others.
 
 mod config;
 mod decode;
@@ -83,6 +84,6 @@ pub async fn run(
         stop.cancel();
         served
     };
-    let (served, ()) = tokio::join!(serving, engine.run(&context, &stop));
+    let (served, ()) = tokio::join!(serving, engine.run(&context, config.partitions, &stop));
     served.map_err(Error::from)
 }

@@ -28,6 +28,8 @@ pub const REGISTRY: &str = "registry";
 pub const CONFIG: &str = "config";
 /// The KV bucket of leases: who owns a source, the processing, the store's writing.
 pub const LEASES: &str = "leases";
+/// The KV bucket of positions: how far each partition of the processing is.
+pub const POSITIONS: &str = "positions";
 
 /// The key in [`CONFIG`] of the symbols that sources say they will deliver.
 pub const SYMBOLS_KEY: &str = "symbols";

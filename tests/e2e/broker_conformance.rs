@@ -5,8 +5,8 @@ use std::{collections::VecDeque, future::Future, ops::RangeInclusive, time::Dura
 
 use jiff::Timestamp;
 use nats::{
-    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Reader, Receipt,
-    Start, StreamState,
+    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Reader, Start,
+    StreamState,
     topology::{PROCESS, STORE, Stream},
 };
 use schemas::headers;
@@ -124,7 +124,7 @@ pub(crate) async fn a_message_is_stored_as_it_was_sent(broker: &dyn Broker) {
     }
     for left in (0..TOKENS.len()).rev() {
         let receipt = within("a receipt", publisher.confirmed()).await.unwrap();
-        assert_eq!(receipt, Receipt { duplicate: false });
+        assert!(!receipt.duplicate);
         assert_eq!(publisher.in_flight(), left);
     }
     let mut reader = broker.reader(Stream::Ticks, &[], Start::Sequence(1)).await.unwrap();

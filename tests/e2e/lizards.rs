@@ -101,6 +101,11 @@ impl Process {
         self.guard.start_again().await;
     }
 
+    /// Sends it a signal: `STOP` and `CONT` make it stall and wake.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.guard.signal(signal);
+    }
+
     /// Everything it has printed.
     pub(crate) fn log(&self) -> String {
         self.guard.log()

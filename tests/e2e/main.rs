@@ -15,6 +15,7 @@ mod live;
 mod lizards;
 mod pipeline;
 mod rabbitmq;
+mod scale;
 mod servers;
 
 mod store;

@@ -8,6 +8,8 @@
 
 mod message;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -27,6 +29,25 @@ pub trait Broker: Send + Sync + 'static {
         streams: &[Stream],
         exclusivity: Exclusivity,
     ) -> Result<Box<dyn Publisher>, BrokerError>;
+
+    /// How many partitions writers may share streams by, each written by one of them: `wanted`, or
+    /// fewer. Nothing where a stream has one exclusive writer at a time.
+    fn partitions(&self, wanted: u16) -> Option<u16> {
+        let _ = wanted;
+        None
+    }
+
+    /// Opens a publishing session into these partitions of the given streams. Once it is open, no
+    /// older session stores anything of them any more: it gets [`BrokerError::Fenced`]. Other
+    /// sessions may write the other partitions meanwhile.
+    async fn partition_publisher(
+        &self,
+        streams: &[Stream],
+        partitions: &Partitions,
+    ) -> Result<Box<dyn Publisher>, BrokerError> {
+        let _ = (streams, partitions);
+        Err(BrokerError::Refused("its streams have no partitions".to_owned()))
+    }
 
     /// Takes over a durable consumer at its first unacknowledged message. Whoever had it before
     /// gets [`BrokerError::TakenOver`] at the latest with its next message.
@@ -61,6 +82,12 @@ pub trait Publisher: Send {
     /// Hands a message to the broker without waiting for its receipt. The caller bounds how many
     /// are in flight.
     async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError>;
+
+    /// The same for a message of one of the session's partitions, which it is fenced with.
+    async fn send_in(&mut self, partition: u16, message: NewMessage) -> Result<(), BrokerError> {
+        let _ = partition;
+        self.send(message).await
+    }
 
     /// The receipt of the oldest message in flight: it is stored. Receipts come in the order of
     /// `send`. Pending for ever while nothing is in flight. Cancel safe.
@@ -100,6 +127,22 @@ pub enum Exclusivity {
     Exclusive,
 }
 
+/// Some of the partitions of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partitions {
+    /// Which, from 0 on.
+    pub own: BTreeSet<u16>,
+    /// How many there are.
+    pub count: u16,
+}
+
+impl Partitions {
+    /// All there are.
+    pub fn are_all(&self) -> bool {
+        self.own.len() == usize::from(self.count)
+    }
+}
+
 /// Where a reader starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -114,6 +157,8 @@ pub enum Start {
 pub struct Receipt {
     /// The stream dropped it, because it already has a message with that id.
     pub duplicate: bool,
+    /// Its place in the stream; 0 where the broker does not say.
+    pub sequence: u64,
 }
 
 /// The bounds of a stream.

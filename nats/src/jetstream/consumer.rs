@@ -123,6 +123,11 @@ async fn create(
         durable_name: Some(name.to_owned()),
         description: Some(durable.description.to_owned()),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: floor + 1 },
+        // The fences are nobody's business.
+        filter_subject: match durable.stream.fences() {
+            Some(_) => durable.stream.subjects().to_owned(),
+            None => String::new(),
+        },
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         max_ack_pending: i64::from(durable.window),

@@ -4,7 +4,7 @@ mod consumer;
 mod publisher;
 mod reader;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::jetstream::{
     self,
@@ -12,12 +12,14 @@ use async_nats::jetstream::{
     stream::{self, DiscardPolicy, LastRawMessageErrorKind, StorageType},
 };
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{TryStreamExt, future::try_join_all};
 use jiff::Timestamp;
 
+use self::publisher::{Fence, Guard};
 use crate::{
-    Broker, BrokerError, Consumer, Exclusivity, Message, Nats, Publisher, Reader, Start,
-    StreamState,
+    Broker, BrokerError, Consumer, Exclusivity, Message, Nats, Partitions, Publisher, Reader,
+    Start, StreamState,
     topology::{Durable, Stream, StreamsConfig},
 };
 
@@ -44,7 +46,11 @@ impl JetStream {
         stream::Config {
             name: stream.name().to_owned(),
             description: Some(stream.description().to_owned()),
-            subjects: vec![stream.subjects().to_owned()],
+            subjects: [Some(stream.subjects()), stream.fences()]
+                .into_iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
             max_age: Duration::from_secs(hours.saturating_mul(HOUR)),
             max_bytes: i64::try_from(mib.saturating_mul(MIB)).unwrap_or(i64::MAX),
             discard: DiscardPolicy::Old,
@@ -77,13 +83,40 @@ impl Broker for JetStream {
     ) -> Result<Box<dyn Publisher>, BrokerError> {
         let mut own = Vec::with_capacity(streams.len());
         for stream in streams {
-            let expected = match exclusivity {
-                Exclusivity::Shared => None,
-                Exclusivity::Exclusive => Some(self.state(*stream).await?.last_sequence),
+            let guard = match exclusivity {
+                Exclusivity::Shared => Guard::Open,
+                Exclusivity::Exclusive => Guard::tip(self.last_sequence(*stream).await?),
             };
-            own.push((*stream, expected));
+            own.push((*stream, guard));
         }
         let (client, dead) = self.nats.session().await.map_err(unreachable)?;
+        Ok(Box::new(publisher::Session::open(client, dead, own).await?))
+    }
+
+    /// Not in a cluster: there a message may be lost between two servers, or with a leader, while
+    /// those behind it are stored, and a stream with several replicas takes one message at a time
+    /// that names a fence. A single writer's messages each name the one before.
+    fn partitions(&self, wanted: u16) -> Option<u16> {
+        let is_clustered = self.nats.client.server_info().cluster.is_some();
+        Some(if is_clustered || self.streams.replicas > 1 { 1 } else { wanted })
+    }
+
+    async fn partition_publisher(
+        &self,
+        streams: &[Stream],
+        partitions: &Partitions,
+    ) -> Result<Box<dyn Publisher>, BrokerError> {
+        let (client, dead) = self.nats.session().await.map_err(unreachable)?;
+        let mut own = Vec::with_capacity(streams.len());
+        for stream in streams {
+            let fences = self.raise_fences(*stream, partitions).await?;
+            // Whoever has all of them is alone. Then the stronger guard will do, and costs less.
+            let guard = match partitions.are_all() {
+                true => Guard::tip(self.last_sequence(*stream).await?),
+                false => Guard::Fences(fences),
+            };
+            own.push((*stream, guard));
+        }
         Ok(Box::new(publisher::Session::open(client, dead, own).await?))
     }
 
@@ -98,8 +131,13 @@ impl Broker for JetStream {
         subjects: &[String],
         start: Start,
     ) -> Result<Box<dyn Reader>, BrokerError> {
-        let stream = self.stream(stream).await?;
-        Ok(Box::new(reader::Session::open(&stream, subjects, start).await?))
+        let open = self.stream(stream).await?;
+        let subjects = match subjects {
+            // The fences are nobody's business.
+            [] if stream.fences().is_some() => &[stream.subjects().to_owned()],
+            subjects => subjects,
+        };
+        Ok(Box::new(reader::Session::open(&open, subjects, start).await?))
     }
 
     async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {
@@ -162,12 +200,57 @@ impl Broker for JetStream {
     }
 
     async fn state(&self, stream: Stream) -> Result<StreamState, BrokerError> {
-        let info = self.stream(stream).await?.get_info().await.map_err(unreachable)?;
+        let Some(fences) = stream.fences() else {
+            let info = self.stream(stream).await?.get_info().await.map_err(unreachable)?;
+            return Ok(StreamState {
+                first_sequence: info.state.first_sequence,
+                last_sequence: info.state.last_sequence,
+                messages: info.state.messages,
+            });
+        };
+        let open = self.stream(stream).await?;
+        let mut found = open.info_with_subjects(fences).await.map_err(unreachable)?;
+        let state = found.info.state.clone();
+        let mut raised = 0;
+        while let Some((_, count)) = found.try_next().await.map_err(unreachable)? {
+            raised += count as u64;
+        }
+        let last = match raised {
+            0 => None,
+            _ => self.last(stream, stream.subjects()).await?,
+        };
         Ok(StreamState {
-            first_sequence: info.state.first_sequence,
-            last_sequence: info.state.last_sequence,
-            messages: info.state.messages,
+            first_sequence: state.first_sequence,
+            // Where no other message is kept, what there was is before the fences.
+            last_sequence: last.map_or(state.last_sequence, |last| last.sequence),
+            messages: state.messages.saturating_sub(raised),
         })
+    }
+}
+
+impl JetStream {
+    /// The sequence of the newest message, a fence too.
+    async fn last_sequence(&self, stream: Stream) -> Result<u64, BrokerError> {
+        let info = self.stream(stream).await?.get_info().await.map_err(unreachable)?;
+        Ok(info.state.last_sequence)
+    }
+
+    /// Raises the fences of these partitions: what names an older one is refused from here on.
+    async fn raise_fences(
+        &self,
+        stream: Stream,
+        partitions: &Partitions,
+    ) -> Result<BTreeMap<u16, Fence>, BrokerError> {
+        let Some(pattern) = stream.fences() else {
+            return Err(BrokerError::Refused(format!("{stream} has no partitions")));
+        };
+        let raising = partitions.own.iter().map(async |partition| {
+            let subject = pattern.replace('*', &partition.to_string());
+            let sent = self.nats.jetstream.publish(subject.clone(), Bytes::new()).await;
+            let stored = sent.map_err(unreachable)?.await.map_err(unreachable)?;
+            Ok((*partition, Fence { subject, sequence: stored.sequence.to_string() }))
+        });
+        try_join_all(raising).await.map(BTreeMap::from_iter)
     }
 }
 

@@ -1,6 +1,9 @@
 //! A publishing session: one connection, receipts collected on one inbox.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use async_nats::{Client, HeaderMap, Subscriber, client::PublishErrorKind, header};
 use async_trait::async_trait;
@@ -16,8 +19,11 @@ use crate::{BrokerError, NewMessage, Publisher, Receipt, topology::Stream};
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The server's error codes for a stream whose last message is not the expected one, by its id and
-/// by its sequence.
-const WRONG_LAST: [u64; 2] = [10_070, 10_071];
+/// by its sequence, in the stream or of a subject.
+const WRONG_LAST: [u64; 3] = [10_070, 10_071, 10_164];
+
+/// The subject that the expected last sequence is of.
+const FENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// An open session.
 ///
@@ -27,14 +33,19 @@ const WRONG_LAST: [u64; 2] = [10_070, 10_071];
 /// message there (`Nats-Expected-Last-Sequence`, `Nats-Expected-Last-Msg-Id`), so that the first
 /// write of another session ends this one. The sequence alone would not do: of many messages in
 /// flight a foreign one takes the place of just one, and those behind it would fit again.
+///
+/// Where several sessions write a stream, each its partitions, nobody can know the next sequence.
+/// There each partition has a fence, a subject whose newest message is of the session that opened
+/// it last; a message names the sequence of its partition's fence
+/// (`Nats-Expected-Last-Subject-Sequence` with a subject of its own), and a newer fence ends the
+/// session.
 pub(super) struct Session {
     client: Client,
     receipts: Subscriber,
     inbox: String,
     dead: CancellationToken,
-    /// The streams it may write into, and for an exclusive session what each will end with once
-    /// all in flight is stored.
-    streams: Vec<(Stream, Option<Tip>)>,
+    /// The streams it may write into.
+    streams: Vec<(Stream, Guard)>,
     /// In the order of sending; the front has the ticket `first_ticket`.
     in_flight: VecDeque<Flight>,
     first_ticket: u64,
@@ -42,11 +53,36 @@ pub(super) struct Session {
     waiting_since: Instant,
 }
 
+/// What keeps the writers of a stream apart.
+pub(super) enum Guard {
+    /// Nothing: others may write too.
+    Open,
+    /// It ends with this once all in flight is stored.
+    Tip(Tip),
+    /// The fences of our partitions.
+    Fences(BTreeMap<u16, Fence>),
+}
+
 /// The last message of a stream.
-struct Tip {
+#[derive(Default)]
+pub(super) struct Tip {
     sequence: u64,
     /// `None` where it has none, or is not ours.
     id: Option<String>,
+}
+
+/// The newest message of a fence.
+pub(super) struct Fence {
+    pub(super) subject: String,
+    /// Its sequence, as a header has it.
+    pub(super) sequence: String,
+}
+
+impl Guard {
+    /// The stream ends with this sequence, and nobody else writes.
+    pub(super) fn tip(sequence: u64) -> Self {
+        Self::Tip(Tip { sequence, id: None })
+    }
 }
 
 struct Flight {
@@ -56,6 +92,8 @@ struct Flight {
 
 #[derive(Deserialize)]
 struct PublishAnswer {
+    #[serde(default)]
+    seq: u64,
     #[serde(default)]
     duplicate: bool,
     error: Option<PublishFault>,
@@ -73,12 +111,8 @@ impl Session {
     pub(super) async fn open(
         client: Client,
         dead: CancellationToken,
-        streams: Vec<(Stream, Option<u64>)>,
+        streams: Vec<(Stream, Guard)>,
     ) -> Result<Self, BrokerError> {
-        let streams = streams
-            .into_iter()
-            .map(|(stream, last)| (stream, last.map(|sequence| Tip { sequence, id: None })))
-            .collect();
         let inbox = client.new_inbox();
         let receipts = client.subscribe(format!("{inbox}.*")).await.map_err(unreachable)?;
         Ok(Self {
@@ -94,62 +128,60 @@ impl Session {
     }
 
     /// The stream of a message and the headers it is sent with.
-    fn address(&mut self, message: &NewMessage) -> Result<(Stream, HeaderMap), BrokerError> {
+    fn address(
+        &mut self,
+        partition: Option<u16>,
+        message: &NewMessage,
+    ) -> Result<(Stream, HeaderMap), BrokerError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &message.headers {
             headers.insert(*name, value.as_str());
         }
         let stream = Stream::of_subject(&message.subject);
         let own = self.streams.iter_mut().find(|(own, _)| Some(*own) == stream);
-        let Some((stream, tip)) = own else {
+        let Some((stream, guard)) = own else {
             let subject = &message.subject;
             return Err(BrokerError::Refused(format!(
                 "{subject} is of none of the session's streams"
             )));
         };
-        if let Some(tip) = tip {
-            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, tip.sequence.to_string());
-            let id = message.headers.iter().find(|(name, _)| *name == schemas::headers::MESSAGE_ID);
-            let id = id.map(|(_, id)| id.clone());
-            if let Some(last_id) = std::mem::replace(&mut tip.id, id) {
-                headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
+        match guard {
+            Guard::Open => {}
+            Guard::Tip(tip) => {
+                headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, tip.sequence.to_string());
+                let mut names = message.headers.iter();
+                let id = names.find(|(name, _)| *name == schemas::headers::MESSAGE_ID);
+                let id = id.map(|(_, id)| id.clone());
+                if let Some(last_id) = std::mem::replace(&mut tip.id, id) {
+                    headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
+                }
+                tip.sequence += 1;
             }
-            tip.sequence += 1;
+            Guard::Fences(fences) => {
+                let fence = partition.and_then(|partition| fences.get(&partition));
+                let Some(fence) = fence else {
+                    return Err(BrokerError::Refused(format!(
+                        "{} is of none of the session's partitions",
+                        message.subject
+                    )));
+                };
+                let sequence = fence.sequence.as_str();
+                headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence);
+                headers.insert(FENCE_SUBJECT, fence.subject.as_str());
+            }
         }
         Ok((*stream, headers))
     }
 
-    /// Takes in one answer of the server.
-    fn settle(&mut self, answer: &async_nats::Message) -> Result<(), BrokerError> {
-        let ticket = answer.subject[self.inbox.len() + 1..].parse::<u64>().map_err(unreachable)?;
-        if answer.status.is_some() {
-            return Err(unreachable("no stream takes the message"));
-        }
-        let parsed: PublishAnswer = serde_json::from_slice(&answer.payload).map_err(unreachable)?;
-        let flight = ticket
-            .checked_sub(self.first_ticket)
-            .and_then(|place| self.in_flight.get_mut(usize::try_from(place).ok()?));
-        let Some(flight) = flight else { return Ok(()) };
-        match parsed.error {
-            None => {
-                flight.receipt = Some(Receipt { duplicate: parsed.duplicate });
-                Ok(())
-            }
-            Some(fault) if WRONG_LAST.contains(&fault.err_code) => {
-                Err(BrokerError::Fenced(flight.stream))
-            }
-            Some(fault) => Err(BrokerError::Refused(fault.description)),
-        }
-    }
-}
-
-#[async_trait]
-impl Publisher for Session {
-    async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
+    async fn dispatch(
+        &mut self,
+        partition: Option<u16>,
+        message: NewMessage,
+    ) -> Result<(), BrokerError> {
         if self.dead.is_cancelled() {
             return Err(unreachable("the connection broke"));
         }
-        let (stream, headers) = self.address(&message)?;
+        let (stream, headers) = self.address(partition, &message)?;
         let ticket = self.first_ticket + self.in_flight.len() as u64;
         let sending = self.client.publish_with_reply_and_headers(
             message.subject,
@@ -172,6 +204,41 @@ impl Publisher for Session {
         }
         self.in_flight.push_back(Flight { stream, receipt: None });
         Ok(())
+    }
+
+    /// Takes in one answer of the server.
+    fn settle(&mut self, answer: &async_nats::Message) -> Result<(), BrokerError> {
+        let ticket = answer.subject[self.inbox.len() + 1..].parse::<u64>().map_err(unreachable)?;
+        if answer.status.is_some() {
+            return Err(unreachable("no stream takes the message"));
+        }
+        let parsed: PublishAnswer = serde_json::from_slice(&answer.payload).map_err(unreachable)?;
+        let flight = ticket
+            .checked_sub(self.first_ticket)
+            .and_then(|place| self.in_flight.get_mut(usize::try_from(place).ok()?));
+        let Some(flight) = flight else { return Ok(()) };
+        match parsed.error {
+            None => {
+                let (duplicate, sequence) = (parsed.duplicate, parsed.seq);
+                flight.receipt = Some(Receipt { duplicate, sequence });
+                Ok(())
+            }
+            Some(fault) if WRONG_LAST.contains(&fault.err_code) => {
+                Err(BrokerError::Fenced(flight.stream))
+            }
+            Some(fault) => Err(BrokerError::Refused(fault.description)),
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for Session {
+    async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
+        self.dispatch(None, message).await
+    }
+
+    async fn send_in(&mut self, partition: u16, message: NewMessage) -> Result<(), BrokerError> {
+        self.dispatch(Some(partition), message).await
     }
 
     async fn confirmed(&mut self) -> Result<Receipt, BrokerError> {

@@ -66,7 +66,7 @@ impl Session {
     ) -> Result<Receipt, BrokerError> {
         let shut = fence::is_shut(&outcome);
         match outcome {
-            Ok(Confirmation::Ack(None)) => Ok(Receipt { duplicate: false }),
+            Ok(Confirmation::Ack(None)) => Ok(Receipt { duplicate: false, sequence: 0 }),
             _ if shut && self.id.is_some() => Err(BrokerError::Fenced(stream)),
             Ok(Confirmation::Nack(None)) => {
                 Err(BrokerError::Unreachable(format!("the broker could not store into {stream}")))

@@ -1,46 +1,69 @@
 //! The loop between `TICKS_RAW` and `TICKS` with `TICKS_REJECTED`, and why it is exact.
 //!
 //! The promise: every event of every payload is stored exactly once, in `TICKS` or in
-//! `TICKS_REJECTED`, and each of the two streams is in the order of the payloads, whichever process
-//! dies at whatever moment. It rests on five facts.
+//! `TICKS_REJECTED`, and in each of the two the events of a partition are in the order of the
+//! payloads, whichever process dies at whatever moment, and whichever partition moves from one
+//! process to another. A partition is some of the symbols ([`partition`]); every event belongs to
+//! one. It rests on five facts, each of them about one partition.
 //!
-//! 1. *One writer.* A session opens its publisher exclusively before it reads anything: what an
-//!    older session still sends is refused from then on, and what that one has stored is there to be
-//!    read.
-//! 2. *One order.* A session takes payloads in stream order from the first unacknowledged one on,
-//!    sends their events in that order, and what a broker has stored of a session is, in each
-//!    stream, a prefix of what it was given.
-//! 3. *Acknowledged is stored.* A payload is acknowledged only when each of its events has its
-//!    receipt, or was found stored; and so are all payloads before it.
-//! 4. *Nothing is done again.* A session starts by finding in both streams where the events of its
-//!    first payload begin ([`recovery`]). As it takes the payloads again it walks along what is
-//!    stored of them, and an event found there, by its payload's sequence and its id, is not sent.
-//!    By 1 and 3 this finds every event that was ever stored of an unacknowledged payload, so no
-//!    event is stored twice; by 3 no event of an acknowledged payload is lost; by 2 what is not
-//!    stored yet belongs, in its stream, after all that is, so the order holds, too. It does not
-//!    matter whether a crash came between a tick and a rejection of one payload, or how far one
-//!    stream was ahead of the other.
+//! 1. *One writer.* A session opens its publisher before it reads anything: what an older session
+//!    still sends of the partition is refused from then on, and what that one has stored is there to
+//!    be read.
+//! 2. *One order.* A session takes payloads in stream order from the first one on that may be
+//!    undone, sends their events in that order, and what a broker has stored of a session is, in
+//!    each stream, a prefix of what it was given.
+//! 3. *Acknowledged is stored.* A position says that each event of the partition, of payloads up to
+//!    there, has its receipt, or was found stored. It only grows. Whoever it is written by, it is
+//!    true: it tells what is stored, not who may store.
+//! 4. *Nothing is done again.* A session starts by finding in both streams what is stored behind
+//!    the position ([`recovery`]). As it takes the payloads again, an event found there, by its
+//!    payload's sequence and its id, is not sent. By 1 and 3 this finds every event that was ever
+//!    stored of a payload behind the position, so no event is stored twice; by 3 no event before it
+//!    is lost; by 2 what is not stored yet belongs, in its stream, after all of the partition that
+//!    is, so the order holds, too. It does not matter whether a crash came between a tick and a
+//!    rejection of one payload, or how far one stream was ahead of the other.
 //! 5. *The same judgement.* Decoders and rules see nothing but the payload, its envelope and the ids
 //!    of the [`Memory`](crate::validate::Memory). That holds the newest ticks *before* the event: it is
 //!    filled with the ticks before the first payload, and then, as payloads are taken, with each
 //!    tick found stored or sent. So an event that is taken again meets the memory it met before: it
 //!    is never a duplicate of itself, and one that was a duplicate still is.
 //!
-//! What the memory has forgotten, the stream may still know: its receipt then says `duplicate`. That
-//! may also be a late message of the session before, stored after it was read (fact 1 is enforced
-//! by the broker at the next message only). To know which, the session ends, and the next one reads
-//! again: what it finds stored was our own, and otherwise the event is rejected as a duplicate. It
-//! is rejected in its place, for no rejection is sent before every tick before it has its receipt.
+//! A session has one publisher and one reader for all its partitions, so what holds for one holds
+//! for all at once: they are one partition for as long as it lasts. A partition moves between two
+//! sessions: the old one has drained and saved its position, or it has died, or it has stalled and
+//! does not know. The new owner cannot tell, and need not: it starts as after a crash.
+//!
+//! Of several writers' events the stream knows no common order of payloads, so the position carries
+//! the place in each output stream behind which everything is that is not covered ([`positions`]).
+//! That place is taken from receipts: what a session sends later is stored later. While a session
+//! still walks over what others have stored before it, the place stays where it began.
+//!
+//! How far the memories of two owners reach back may differ: each remembers the newest ids of its
+//! own partitions. What the memory has forgotten, the stream may still know: its receipt then says
+//! `duplicate`. To know whether that is our own message of a session before, the session ends, and
+//! the next one reads again: what it finds stored was our own, and otherwise the event is rejected
+//! as a duplicate. It is rejected in its place, for no rejection is sent before every tick before it
+//! has its receipt.
+//!
+//! A broker may have just one writer (RabbitMQ). There is one partition then, its position is that
+//! of a durable consumer, and where its events begin in the output streams is found by bisection.
 //!
 //! If the settings change in the moment of a crash, facts 1 to 4 still hold, except that an event
-//! that was to be rejected and is now a tick may be stored after later ones.
+//! that was to be rejected and is now a tick may be stored after later ones. If the number of
+//! partitions changes, whoever starts with the new one waits until it holds every lease, and turns
+//! the positions into ones that are true of the new partitions ([`ownership`]).
 
+mod balance;
+mod input;
 mod output;
+mod ownership;
+mod partition;
+mod positions;
 mod recovery;
 mod session;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -56,10 +79,11 @@ use crate::{
     metrics::Metrics,
     validate::Rules,
 };
+use ownership::{Owned, Ownership};
 use session::{Ended, Pending, Session};
 
-/// The lease of the one active processor.
-const LEASE: &str = "process";
+/// How often the positions are saved: after a crash, so much is read again.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What outlives a session.
 pub(crate) struct Engine {
@@ -73,8 +97,11 @@ pub(crate) struct Engine {
     /// How many payloads are not done with.
     load: Arc<AtomicU64>,
     backoff: Backoff,
-    /// The last payload that was counted, so that one that comes again is not.
-    counted: u64,
+    /// What is ours; nothing where the broker has one writer, who has everything.
+    owned: Option<Owned>,
+    save_every: Duration,
+    /// The last payload that was counted, by its partition, so that one that comes again is not.
+    counted: BTreeMap<u16, u64>,
     /// Events that the stream dropped as duplicates, by payload and index, until their payload is
     /// done with. Bounded by what a session has in flight.
     repeats: BTreeSet<(u64, usize)>,
@@ -102,37 +129,72 @@ impl Engine {
             check,
             load,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
-            counted: 0,
+            owned: None,
+            save_every: SAVE_EVERY,
+            counted: BTreeMap::new(),
             repeats: BTreeSet::new(),
             events: Vec::new(),
         }
     }
 
-    /// Processes until told to stop, whenever this instance is the active one.
-    pub(crate) async fn run(mut self, context: &Context, stop: &CancellationToken) {
-        loop {
-            // Standing by is being ready: a successor must be, before its predecessor goes.
-            self.check.pass();
-            let lease = select! {
-                () = stop.cancelled() => return,
-                lease = context.nats.lease(LEASE, &context.instance) => lease,
-            };
-            let lease = match lease {
-                Ok(lease) => lease,
-                Err(error) => {
-                    warn!(%error, "the lease of the processing cannot be asked for; trying again");
+    /// Processes what this instance owns of so many partitions, until told to stop.
+    pub(crate) async fn run(mut self, context: &Context, wanted: u16, stop: &CancellationToken) {
+        let Some(mut ownership) = self.join(context, wanted, stop).await else { return };
+        while !stop.is_cancelled() {
+            match stop.run_until_cancelled(ownership.settle()).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    warn!(%error, "the partitions cannot be agreed on; trying again");
                     self.check.fail(error.to_string());
                     self.pause(stop).await;
                     continue;
                 }
-            };
-            // A session that is dropped is a session that crashed: the next one knows what to do.
-            if lease.lost().run_until_cancelled(self.sessions(stop)).await.is_some() {
-                lease.release().await;
-                return;
+                None => break,
             }
-            warn!("another instance may process now; standing by");
+            // Standing by is being ready: a successor must be, before its predecessor goes.
+            self.check.pass();
+            if ownership.is_empty() {
+                stop.run_until_cancelled(sleep(ownership.pace())).await;
+                continue;
+            }
+            self.owned = ownership.owned();
+            let turn = stop.child_token();
+            let sessions = async {
+                self.sessions(&turn).await;
+                turn.cancel();
+            };
+            let balance = async {
+                turn.run_until_cancelled(ownership.unbalanced()).await;
+                turn.cancel();
+            };
+            select! {
+                // A session that is dropped is a session that crashed: the next one knows what to do.
+                () = ownership.lost() => warn!("another instance may own some of it by now"),
+                _ = async { tokio::join!(sessions, balance) } => {}
+            }
         }
+        ownership.release().await;
+    }
+
+    /// Joins those who share the partitions.
+    async fn join(
+        &mut self,
+        context: &Context,
+        wanted: u16,
+        stop: &CancellationToken,
+    ) -> Option<Ownership> {
+        while !stop.is_cancelled() {
+            let joining = Ownership::join(context, wanted);
+            match stop.run_until_cancelled(joining).await? {
+                Ok(ownership) => return Some(ownership),
+                Err(error) => {
+                    warn!(%error, "the partitions are not known; trying again");
+                    self.check.fail(error.to_string());
+                    self.pause(stop).await;
+                }
+            }
+        }
+        None
     }
 
     /// One session after another, until told to stop.
@@ -175,8 +237,9 @@ impl Engine {
         while self.repeats.first().is_some_and(|(sequence, _)| *sequence <= payload.sequence) {
             self.repeats.pop_first();
         }
-        if payload.sequence > self.counted {
-            self.counted = payload.sequence;
+        let counted = self.counted.entry(payload.home).or_default();
+        if payload.sequence > *counted {
+            *counted = payload.sequence;
             self.metrics.processed(payload.ticks, &payload.rejections);
             if let Some(received_at) = payload.received_at {
                 self.metrics.stored(received_at);

@@ -1,21 +1,30 @@
 //! What earlier sessions have stored already, read back from the streams.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use nats::{Broker, BrokerError, Message, Reader, Start, topology::Stream};
 
-use super::output::{Fate, Stored};
+use super::{
+    output::{Fate, Stored},
+    partition,
+    positions::{Position, Progress},
+};
 use crate::validate::Memory;
 
 /// How long a stored message may keep us waiting.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Walks along the stored events, payload by payload, while their payloads are read again.
-///
-/// It holds the events of one payload at a time, however much there is to walk along.
-pub(super) struct Recovery {
-    ticks: Walk,
-    rejections: Walk,
+/// What is known of the events of payloads that are read again.
+pub(super) enum Recovery {
+    /// One writer: the stored events are walked along, payload by payload, while their payloads are
+    /// read again. It holds the events of one payload at a time, however much there is to walk along.
+    Walking { ticks: Walk, rejections: Walk },
+    /// Several writers: their events stand mixed in the streams, so what is behind the positions is
+    /// read beforehand. That is what all of them have stored since these were saved.
+    Loaded(BTreeMap<u64, HashMap<String, Fate>>),
 }
 
 impl Recovery {
@@ -33,10 +42,43 @@ impl Recovery {
             memory.remember(&tick.event_id);
         }
         let rejections = Bounds::find(broker, Stream::Rejected, first).await?;
-        Ok(Self {
+        Ok(Self::Walking {
             ticks: Walk::open(broker, Stream::Ticks, ticks.after()).await?,
             rejections: Walk::open(broker, Stream::Rejected, rejections.after()).await?,
         })
+    }
+
+    /// Reads what is stored behind the positions of `count` partitions, and fills the memory with
+    /// the newest ticks before them.
+    pub(super) async fn load(
+        broker: &dyn Broker,
+        progress: &Progress,
+        count: u16,
+        memory: &mut Memory,
+    ) -> Result<Self, BrokerError> {
+        let Position { raw, ticks, rejected } = progress.least();
+        let mut fates = BTreeMap::<u64, HashMap<String, Fate>>::new();
+        let mut add = |stored: Stored| {
+            if stored.raw_sequence > raw {
+                let of_payload = fates.entry(stored.raw_sequence).or_default();
+                of_payload.insert(stored.event_id, stored.fate);
+            }
+        };
+        let remembered = u64::try_from(memory.capacity()).unwrap_or(u64::MAX);
+        let mut walk =
+            Walk::behind(broker, Stream::Ticks, ticks.saturating_sub(remembered)).await?;
+        while let Some(tick) = walk.next().await? {
+            let position = progress.of(partition::of_subject(&tick.subject, count));
+            if position.is_some_and(|position| tick.raw_sequence <= position.raw) {
+                memory.remember(&tick.event_id);
+            }
+            add(tick);
+        }
+        let mut walk = Walk::behind(broker, Stream::Rejected, rejected).await?;
+        while let Some(rejection) = walk.next().await? {
+            add(rejection);
+        }
+        Ok(Self::Loaded(fates))
     }
 
     /// What became of the events of this raw message, by event id. Its sequence grows from call to
@@ -45,8 +87,17 @@ impl Recovery {
         &mut self,
         raw_sequence: u64,
     ) -> Result<HashMap<String, Fate>, BrokerError> {
+        let (ticks, rejections) = match self {
+            Self::Walking { ticks, rejections } => (ticks, rejections),
+            Self::Loaded(loaded) => {
+                let mut rest = loaded.split_off(&raw_sequence);
+                let fates = rest.remove(&raw_sequence).unwrap_or_default();
+                *loaded = rest;
+                return Ok(fates);
+            }
+        };
         let mut fates = HashMap::new();
-        for walk in [&mut self.ticks, &mut self.rejections] {
+        for walk in [ticks, rejections] {
             while let Some(stored) = walk.next_up_to(raw_sequence).await? {
                 if stored.raw_sequence == raw_sequence {
                     fates.insert(stored.event_id, stored.fate);
@@ -56,9 +107,20 @@ impl Recovery {
         Ok(fates)
     }
 
-    /// Nothing is left to walk along.
+    /// The newest payload of which something is known to be stored; 0 where that is not told.
+    pub(super) fn newest_payload(&self) -> u64 {
+        match self {
+            Self::Walking { .. } => 0,
+            Self::Loaded(fates) => fates.last_key_value().map_or(0, |(sequence, _)| *sequence),
+        }
+    }
+
+    /// Nothing is left that is known.
     pub(super) fn is_over(&self) -> bool {
-        self.ticks.is_over() && self.rejections.is_over()
+        match self {
+            Self::Walking { ticks, rejections } => ticks.is_over() && rejections.is_over(),
+            Self::Loaded(fates) => fates.is_empty(),
+        }
     }
 }
 
@@ -112,7 +174,7 @@ impl Bounds {
 }
 
 /// The stored events in a range of a stream. What others wrote is passed over.
-struct Walk {
+pub(super) struct Walk {
     stream: Stream,
     /// `None` where nothing is left.
     reader: Option<Box<dyn Reader>>,
@@ -134,6 +196,17 @@ impl Walk {
             false => Some(broker.reader(stream, &[], Start::Sequence(*range.start())).await?),
         };
         Ok(Self { stream, reader, peeked: None, position: 0, end: *range.end() })
+    }
+
+    /// Everything behind a sequence.
+    async fn behind(
+        broker: &dyn Broker,
+        stream: Stream,
+        sequence: u64,
+    ) -> Result<Self, BrokerError> {
+        let newest = broker.last(stream, stream.subjects()).await?;
+        let last = newest.map_or(0, |newest| newest.sequence);
+        Self::open(broker, stream, sequence + 1..=last).await
     }
 
     async fn next(&mut self) -> Result<Option<Stored>, BrokerError> {

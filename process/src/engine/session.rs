@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use nats::{
-    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Receipt,
+    Broker, BrokerError, Exclusivity, Message, NewMessage, Publisher, Receipt, Start,
     topology::{PROCESS, Stream},
 };
 use schemas::{RawTick, Reason, Rejection, event_id, headers, subject};
@@ -18,13 +18,22 @@ use tracing::warn;
 
 use super::{
     Engine,
+    input::{Input, Share},
     output::{self, Fate},
+    ownership::Owned,
+    partition::Home,
+    positions::Progress,
     recovery::Recovery,
 };
 use crate::validate::{Memory, duplicate};
 
+/// What a session writes.
+const OUTPUT: [Stream; 2] = [Stream::Ticks, Stream::Rejected];
+
 /// How many messages may wait for their receipt.
 const MAX_IN_FLIGHT: usize = 2_048;
+/// How many payloads may be taken and not done with.
+const MAX_PENDING: usize = 4_096;
 /// An acknowledgement is a message too: one for so many payloads, or so much time.
 const ACKNOWLEDGE_BATCH: usize = 256;
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
@@ -42,11 +51,13 @@ pub(crate) enum Ended {
 pub(super) struct Session<'a> {
     engine: &'a mut Engine,
     publisher: Box<dyn Publisher>,
-    consumer: Box<dyn Consumer>,
+    input: Input,
+    /// `None` where everything is ours.
+    share: Option<Share>,
     /// `None` once no payload is left that an earlier session has worked on.
     recovery: Option<Recovery>,
     memory: Memory,
-    /// Payloads not done with, in order. Bounded by the consumer's window.
+    /// Payloads not done with, in order. Bounded by [`MAX_PENDING`].
     pending: VecDeque<Pending>,
     /// How many payloads were done with before the first of `pending`.
     finished: u64,
@@ -59,7 +70,8 @@ pub(super) struct Session<'a> {
     ticks_stored: u64,
     /// What waits for its receipt, in order. Bounded by [`MAX_IN_FLIGHT`].
     in_flight: VecDeque<Sent>,
-    /// The last payload done with.
+    /// The last payload taken or passed over, and the last one done with.
+    seen: u64,
     done: u64,
     /// How many are done with since the last acknowledgement.
     unacknowledged: usize,
@@ -69,12 +81,16 @@ pub(super) struct Session<'a> {
 /// A payload, and what is known of its events.
 pub(super) struct Pending {
     pub(super) sequence: u64,
+    /// The partition of the payload itself.
+    pub(super) home: u16,
     /// `None` where its envelope does not say.
     pub(super) received_at: Option<Timestamp>,
     pub(super) ticks: u64,
     pub(super) rejections: Vec<Reason>,
     /// How many of its messages have no receipt yet.
     unconfirmed: usize,
+    /// The newest of its messages in `TICKS` and in `TICKS_REJECTED`; 0 where there is none.
+    stored: (u64, u64),
 }
 
 /// What a receipt is for.
@@ -83,6 +99,7 @@ struct Sent {
     payload: u64,
     /// The number of the event in the payload, from 0 on, where it is a tick.
     tick: Option<usize>,
+    partition: u16,
 }
 
 /// A rejection that waits for the ticks before it: if the stream drops one of them as a duplicate,
@@ -95,21 +112,65 @@ struct Held {
 }
 
 impl<'a> Session<'a> {
-    /// Takes over the streams and waits for the first payload.
+    /// Takes over what it writes, and what it reads.
     pub(super) async fn open(engine: &'a mut Engine) -> Result<Self, BrokerError> {
+        let memory = Memory::new(engine.remembered_ids);
+        match engine.owned.clone() {
+            Some(owned) => Self::open_share(engine, owned, memory).await,
+            None => Self::open_whole(engine, memory).await,
+        }
+    }
+
+    /// As the only writer. Waits for the first payload.
+    async fn open_whole(engine: &'a mut Engine, mut memory: Memory) -> Result<Self, BrokerError> {
         let broker: Arc<dyn Broker> = Arc::clone(&engine.broker);
         // In this order: from here on nobody else writes, so what is read later is all there is.
-        let publisher =
-            broker.publisher(&[Stream::Ticks, Stream::Rejected], Exclusivity::Exclusive).await?;
+        let publisher = broker.publisher(&OUTPUT, Exclusivity::Exclusive).await?;
         let mut consumer = broker.consumer(&PROCESS).await?;
         engine.check.pass();
         let first = consumer.next().await?;
-        let mut memory = Memory::new(engine.remembered_ids);
         let recovery = Recovery::open(&*broker, first.sequence, &mut memory).await?;
-        let mut session = Self {
+        let input = Input::Whole(consumer);
+        let mut session = Self::begin(engine, publisher, input, None, recovery, memory);
+        session.take(first).await?;
+        Ok(session)
+    }
+
+    /// As the writer of some partitions.
+    async fn open_share(
+        engine: &'a mut Engine,
+        Owned { partitions, positions }: Owned,
+        mut memory: Memory,
+    ) -> Result<Self, BrokerError> {
+        let broker: Arc<dyn Broker> = Arc::clone(&engine.broker);
+        // In this order, too.
+        let publisher = broker.partition_publisher(&OUTPUT, &partitions).await?;
+        let own = partitions.own.iter().copied();
+        let progress = Progress::load(positions, own, engine.save_every).await?;
+        let recovery = Recovery::load(&*broker, &progress, partitions.count, &mut memory).await?;
+        let least = progress.least();
+        let start = Start::Sequence(least.raw + 1);
+        let input = Input::Shared(broker.reader(Stream::Raw, &[], start).await?);
+        engine.check.pass();
+        let recovered = recovery.newest_payload();
+        let share = Share { partitions, progress, recovered, stored: least };
+        Ok(Self::begin(engine, publisher, input, Some(share), recovery, memory))
+    }
+
+    fn begin(
+        engine: &'a mut Engine,
+        publisher: Box<dyn Publisher>,
+        input: Input,
+        share: Option<Share>,
+        recovery: Recovery,
+        memory: Memory,
+    ) -> Self {
+        let seen = share.as_ref().map_or(0, |share| share.stored.raw);
+        Self {
             engine,
             publisher,
-            consumer,
+            input,
+            share,
             recovery: Some(recovery),
             memory,
             pending: VecDeque::new(),
@@ -119,12 +180,11 @@ impl<'a> Session<'a> {
             ticks_made: 0,
             ticks_stored: 0,
             in_flight: VecDeque::new(),
-            done: 0,
+            seen,
+            done: seen,
             unacknowledged: 0,
             repeated: false,
-        };
-        session.take(first).await?;
-        Ok(session)
+        }
     }
 
     /// Works until told to stop, or until the first error.
@@ -142,41 +202,62 @@ impl<'a> Session<'a> {
                 return self.end().await;
             }
             let has_room = self.ticks.is_empty()
-                && self.in_flight.len() + self.rejections.len() < MAX_IN_FLIGHT;
+                && self.in_flight.len() + self.rejections.len() < MAX_IN_FLIGHT
+                && self.pending.len() < MAX_PENDING;
             tokio::select! {
                 biased;
                 () = &mut stopped => return self.end().await,
                 receipt = self.publisher.confirmed(), if !self.in_flight.is_empty() => {
                     self.settle(receipt?);
                 }
-                message = self.consumer.next(), if has_room => self.take(message?).await?,
-                _ = acknowledge.tick(), if self.unacknowledged > 0 => self.acknowledge().await?,
+                _ = acknowledge.tick(), if self.unacknowledged > 0 || self.share.is_some() => {
+                    self.acknowledge().await?;
+                    self.save().await?;
+                }
+                message = self.input.next(), if has_room => self.take(message?).await?,
+                saved = saved(&mut self.share) => saved?,
             }
         }
     }
 
     /// Decodes and judges a payload, and makes the messages that are not stored yet.
     async fn take(&mut self, message: Message) -> Result<(), BrokerError> {
+        self.seen = message.sequence;
+        let home = match &self.share {
+            None => Home::One(0),
+            Some(share) => {
+                let home = Home::of(&message.subject, share.partitions.count);
+                if !share.may_hold(home, message.sequence) {
+                    return Ok(());
+                }
+                home
+            }
+        };
         let fates = self.fates(message.sequence).await?;
         let symbol = subject::symbol_of_raw(&message.subject);
         let raw = RawTick::from_message(|name| message.header(name), symbol, message.body.clone());
         let mut pending = Pending {
             sequence: message.sequence,
+            home: home.partition(),
             received_at: raw.as_ref().ok().map(|raw| raw.received_at),
             unconfirmed: 0,
+            stored: (0, 0),
             ticks: 0,
             rejections: Vec::new(),
         };
         match raw {
-            Ok(raw) => self.judge(&message, &raw, &fates, &mut pending),
+            Ok(raw) => self.judge(&message, &raw, home, &fates, &mut pending),
             Err(fault) => {
                 let id = message.header(headers::MESSAGE_ID).map_or_else(
                     || event_id(&format!("{}:{}", subject::TICKS_RAW, message.sequence), 0),
                     |id| event_id(id, 0),
                 );
                 let rejection = Rejection::decode(Reason::Envelope, fault.to_string());
-                if !pending.is_stored(fates.get(&id).copied()) {
-                    self.reject(&message, &id, &rejection, &mut pending);
+                let partition = home.partition();
+                let is_due =
+                    self.share.as_ref().is_none_or(|own| own.is_due(partition, message.sequence));
+                if is_due && !pending.is_stored(fates.get(&id).copied()) {
+                    self.reject(&message, &id, partition, &rejection, &mut pending);
                 }
             }
         }
@@ -189,12 +270,23 @@ impl<'a> Session<'a> {
         &mut self,
         message: &Message,
         raw: &RawTick,
+        home: Home,
         fates: &HashMap<String, Fate>,
         pending: &mut Pending,
     ) {
         let mut events = std::mem::take(&mut self.engine.events);
         self.engine.decoder.decode(raw, &mut events);
         for (index, event) in events.drain(..).enumerate() {
+            let partition = match &self.share {
+                None => home.partition(),
+                Some(share) => {
+                    let partition = home.of_event(&event, share.partitions.count);
+                    if !share.is_due(partition, message.sequence) {
+                        continue;
+                    }
+                    partition
+                }
+            };
             if !fates.is_empty() {
                 let id = event_id(&raw.id, index);
                 let fate = fates.get(&id).copied();
@@ -216,13 +308,15 @@ impl<'a> Session<'a> {
             match tick {
                 Ok(tick) => {
                     self.memory.remember(&tick.id);
-                    let sent = Sent { payload: self.taken(), tick: Some(index) };
+                    let sent = Sent { payload: self.taken(), tick: Some(index), partition };
                     self.ticks.push_back((sent, output::tick(&tick)));
                     self.ticks_made += 1;
                     pending.unconfirmed += 1;
                     pending.ticks += 1;
                 }
-                Err(fault) => self.reject(message, &event_id(&raw.id, index), &fault, pending),
+                Err(fault) => {
+                    self.reject(message, &event_id(&raw.id, index), partition, &fault, pending);
+                }
             }
         }
         // Its room is used again.
@@ -233,12 +327,13 @@ impl<'a> Session<'a> {
         &mut self,
         message: &Message,
         event_id: &str,
+        partition: u16,
         rejection: &Rejection,
         pending: &mut Pending,
     ) {
         self.rejections.push_back(Held {
             after: self.ticks_made,
-            sent: Sent { payload: self.taken(), tick: None },
+            sent: Sent { payload: self.taken(), tick: None, partition },
             message: output::rejection(message, event_id, rejection),
         });
         pending.unconfirmed += 1;
@@ -263,7 +358,7 @@ impl<'a> Session<'a> {
         while self.in_flight.len() < MAX_IN_FLIGHT
             && let Some((sent, message)) = self.next_to_send()
         {
-            self.publisher.send(message).await?;
+            self.publisher.send_in(sent.partition, message).await?;
             self.in_flight.push_back(sent);
         }
         Ok(())
@@ -291,6 +386,9 @@ impl<'a> Session<'a> {
                 return;
             }
             self.ticks_stored += 1;
+            payload.stored.0 = receipt.sequence;
+        } else {
+            payload.stored.1 = receipt.sequence;
         }
         payload.unconfirmed -= 1;
         self.finish();
@@ -304,18 +402,48 @@ impl<'a> Session<'a> {
             self.finished += 1;
             self.done = payload.sequence;
             self.unacknowledged += 1;
+            if let Some(Share { stored, .. }) = &mut self.share {
+                stored.ticks = stored.ticks.max(payload.stored.0);
+                stored.rejected = stored.rejected.max(payload.stored.1);
+            }
             self.engine.count(&payload);
         }
     }
 
     async fn acknowledge(&mut self) -> Result<(), BrokerError> {
         if self.unacknowledged > 0 {
-            self.consumer.acknowledge(self.done).await?;
+            self.input.acknowledge(self.done).await?;
             self.unacknowledged = 0;
             self.engine.backoff.reset();
             self.engine.load.store(self.pending.len() as u64, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Begins to save how far our partitions are, when it is time.
+    async fn save(&mut self) -> Result<(), BrokerError> {
+        let reached = self.reached();
+        let Some(share) = &mut self.share else { return Ok(()) };
+        if !share.progress.is_due() || reached <= share.progress.least().raw {
+            return Ok(());
+        }
+        if self.pending.is_empty() {
+            // Nothing of ours is on its way: whatever comes will be behind what is there.
+            let broker = &*self.engine.broker;
+            let last = async |stream: Stream| -> Result<u64, BrokerError> {
+                let newest = broker.last(stream, stream.subjects()).await?;
+                Ok(newest.map_or(0, |newest| newest.sequence))
+            };
+            share.stored.ticks = share.stored.ticks.max(last(Stream::Ticks).await?);
+            share.stored.rejected = share.stored.rejected.max(last(Stream::Rejected).await?);
+        }
+        share.progress.save(share.at(reached));
+        Ok(())
+    }
+
+    /// The last payload up to which all are done with or passed over.
+    fn reached(&self) -> u64 {
+        self.pending.front().map_or(self.seen, |first| first.sequence - 1)
     }
 
     async fn end(mut self) -> Result<Ended, BrokerError> {
@@ -345,7 +473,21 @@ impl<'a> Session<'a> {
                 "receipts were still missing at the deadline; what they are for is looked up at the next start"
             ),
         }
-        self.acknowledge().await
+        self.acknowledge().await?;
+        let reached = self.reached();
+        if let Some(share) = &mut self.share {
+            let position = share.at(reached);
+            share.progress.finish(position).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What was being saved is saved. Pending while nothing is. Cancel safe.
+async fn saved(share: &mut Option<Share>) -> Result<(), BrokerError> {
+    match share {
+        Some(share) => share.progress.saved().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -77,6 +77,13 @@ impl Guard {
         self.until_ended(false).await;
     }
 
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.directory.join("pid")).expect("it was started");
+        let sent = Command::new("kill").args(["-s", signal, pid.trim()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} takes no signal", self.name);
+    }
+
     async fn until_ended(&self, ended: bool) {
         let since = Instant::now();
         while self.has_ended() != ended {

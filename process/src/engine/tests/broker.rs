@@ -1,7 +1,7 @@
 //! A broker in memory that fails at a call of choice.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::pending,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -9,12 +9,14 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use nats::{
-    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Publisher, Reader, Receipt,
-    Start, StreamState,
+    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Partitions, Publisher, Reader,
+    Receipt, Start, StreamState,
     topology::{Durable, Stream},
 };
 use schemas::headers;
 use tokio_util::sync::CancellationToken;
+
+use super::super::positions::{Position, PositionStore, Saved};
 
 /// How many messages are in flight before the first receipt comes, if there are so many.
 const DEPTH: usize = 6;
@@ -41,8 +43,15 @@ pub(super) enum Failure {
 
 struct Unstored {
     message: NewMessage,
-    /// How many messages the stream is expected to have.
-    expected: usize,
+    guard: Guard,
+}
+
+/// What a message expects.
+enum Guard {
+    /// That the stream has so many messages.
+    Messages(usize),
+    /// That the fence of this partition was raised so often.
+    Fence(u16, u64),
 }
 
 enum Answer {
@@ -58,13 +67,17 @@ pub(super) struct State {
     pub(super) ticks: Vec<Message>,
     pub(super) rejected: Vec<Message>,
     pub(super) acknowledged: u64,
+    /// How often the fence of a partition was raised.
+    fences: BTreeMap<u16, u64>,
+    positions: BTreeMap<u16, (Position, u64)>,
     stores: [Stores; 2],
     calls: usize,
     failure: Option<(usize, Failure)>,
     /// Sent by a session that is gone.
     late: Vec<Unstored>,
-    /// Cancelled when all there is was delivered.
+    /// Cancelled when all there is was delivered to so many as are left.
     exhausted: CancellationToken,
+    readers: usize,
 }
 
 impl Fake {
@@ -86,11 +99,14 @@ impl Fake {
             ticks: Vec::new(),
             rejected: Vec::new(),
             acknowledged: 0,
+            fences: BTreeMap::new(),
+            positions: BTreeMap::new(),
             stores,
             calls: 0,
             failure,
             late: Vec::new(),
             exhausted: CancellationToken::new(),
+            readers: 0,
         })))
     }
 
@@ -98,10 +114,12 @@ impl Fake {
         self.0.lock().unwrap()
     }
 
-    /// A token that is cancelled when all there is was delivered.
-    pub(super) fn until_exhausted(&self) -> CancellationToken {
-        self.state().exhausted = CancellationToken::new();
-        self.state().exhausted.clone()
+    /// A token that is cancelled when all there is was delivered to so many.
+    pub(super) fn until_exhausted(&self, readers: usize) -> CancellationToken {
+        let mut state = self.state();
+        state.readers = readers;
+        state.exhausted = CancellationToken::new();
+        state.exhausted.clone()
     }
 
     /// Counts a call, and does it unless it is the one that fails.
@@ -130,6 +148,22 @@ impl State {
         self.acknowledged == self.raw.len() as u64
     }
 
+    /// All of so many partitions are.
+    pub(super) fn are_done(&self, count: u16) -> bool {
+        let all = self.raw.len() as u64;
+        (0..count).all(|partition| {
+            self.positions.get(&partition).is_some_and(|(position, _)| position.raw == all)
+        })
+    }
+
+    /// One more has seen all there is.
+    fn exhaust(&mut self) {
+        self.readers -= 1;
+        if self.readers == 0 {
+            self.exhausted.cancel();
+        }
+    }
+
     fn stream(&mut self, stream: Stream) -> &mut Vec<Message> {
         match stream {
             Stream::Raw => &mut self.raw,
@@ -141,7 +175,7 @@ impl State {
 
     /// Stores as JetStream does, with an unlimited duplicate window: it checks the id first, and
     /// then that the stream is where the session expects it.
-    fn store(&mut self, Unstored { message, expected }: Unstored) -> Answer {
+    fn store(&mut self, Unstored { message, guard }: Unstored) -> Answer {
         let which = Stream::of_subject(&message.subject).unwrap();
         let stream = self.stream(which);
         let headers = message.headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
@@ -154,13 +188,18 @@ impl State {
         };
         let id = message.header(headers::MESSAGE_ID).unwrap();
         if stream.iter().any(|stored| stored.header(headers::MESSAGE_ID) == Some(id)) {
-            return Answer::Stored(Receipt { duplicate: true });
+            return Answer::Stored(Receipt { duplicate: true, sequence: 0 });
         }
-        if stream.len() != expected {
+        let is_right = match guard {
+            Guard::Messages(expected) => stream.len() == expected,
+            Guard::Fence(partition, raised) => self.fences[&partition] == raised,
+        };
+        if !is_right {
             return Answer::Fenced(which);
         }
+        let stream = self.stream(which);
         stream.push(message);
-        Answer::Stored(Receipt { duplicate: false })
+        Answer::Stored(Receipt { duplicate: false, sequence: stream.len() as u64 })
     }
 
     fn stores(&self, message: &NewMessage) -> Stores {
@@ -184,7 +223,31 @@ impl Broker for Fake {
             (&[Stream::Ticks, Stream::Rejected][..], Exclusivity::Exclusive)
         );
         let expected = self.call(|state| [state.ticks.len(), state.rejected.len()])?;
-        Ok(Box::new(FakePublisher { broker: self.clone(), expected, in_flight: VecDeque::new() }))
+        let fences = BTreeMap::new();
+        let broker = self.clone();
+        Ok(Box::new(FakePublisher { broker, expected, fences, in_flight: VecDeque::new() }))
+    }
+
+    fn partitions(&self, wanted: u16) -> Option<u16> {
+        Some(wanted)
+    }
+
+    async fn partition_publisher(
+        &self,
+        streams: &[Stream],
+        partitions: &Partitions,
+    ) -> Result<Box<dyn Publisher>, BrokerError> {
+        assert_eq!(streams, [Stream::Ticks, Stream::Rejected]);
+        let fences = self.call(|state| {
+            let raise = |partition: &u16| {
+                let raised = state.fences.entry(*partition).or_default();
+                *raised += 1;
+                (*partition, *raised)
+            };
+            partitions.own.iter().map(raise).collect()
+        })?;
+        let broker = self.clone();
+        Ok(Box::new(FakePublisher { broker, expected: [0; 2], fences, in_flight: VecDeque::new() }))
     }
 
     async fn consumer(&self, _: &Durable) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -227,19 +290,29 @@ struct FakePublisher {
     broker: Fake,
     /// How many messages the two streams will have once all in flight is stored.
     expected: [usize; 2],
+    /// How often the fence of each of its partitions was raised, where it has any.
+    fences: BTreeMap<u16, u64>,
     in_flight: VecDeque<Result<Answer, Unstored>>,
 }
 
 #[async_trait]
 impl Publisher for FakePublisher {
-    async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
-        let Self { expected, in_flight, .. } = self;
+    async fn send(&mut self, _: NewMessage) -> Result<(), BrokerError> {
+        panic!("the engine names a partition")
+    }
+
+    async fn send_in(&mut self, partition: u16, message: NewMessage) -> Result<(), BrokerError> {
+        let Self { expected, fences, in_flight, .. } = self;
         self.broker.call(|state| {
             for late in std::mem::take(&mut state.late) {
                 state.store(late);
             }
             let place = usize::from(Stream::of_subject(&message.subject) == Some(Stream::Rejected));
-            let message = Unstored { message, expected: expected[place] };
+            let guard = match fences.is_empty() {
+                true => Guard::Messages(expected[place]),
+                false => Guard::Fence(partition, fences[&partition]),
+            };
+            let message = Unstored { message, guard };
             expected[place] += 1;
             in_flight.push_back(match state.stores[place] {
                 Stores::AtOnce => Ok(state.store(message)),
@@ -294,7 +367,7 @@ impl Consumer for FakeConsumer {
         let message = self.broker.call(|state| {
             let message = state.raw.get(next).cloned();
             if message.is_none() {
-                state.exhausted.cancel();
+                state.exhaust();
             }
             message
         })?;
@@ -321,8 +394,45 @@ struct FakeReader {
 impl Reader for FakeReader {
     async fn next(&mut self) -> Result<Message, BrokerError> {
         let next = usize::try_from(self.next - 1).unwrap();
-        let message = self.broker.call(|state| state.stream(self.stream).get(next).cloned())?;
+        let message = self.broker.call(|state| {
+            let message = state.stream(self.stream).get(next).cloned();
+            if message.is_none() && self.stream == Stream::Raw {
+                state.exhaust();
+            }
+            message
+        })?;
+        let Some(message) = message else {
+            assert_eq!(self.stream, Stream::Raw, "of its output the engine reads what is there");
+            return pending().await;
+        };
         self.next += 1;
-        Ok(message.expect("the engine reads what is there"))
+        Ok(message)
+    }
+}
+
+#[async_trait]
+impl PositionStore for Fake {
+    async fn load(&self, partition: u16) -> Result<Saved, BrokerError> {
+        self.call(|state| match state.positions.get(&partition) {
+            Some((position, revision)) => (*position, Some(*revision)),
+            None => (Position::default(), None),
+        })
+    }
+
+    async fn save(
+        &self,
+        partition: u16,
+        position: Position,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.call(|state| {
+            let current = state.positions.get(&partition).map(|(_, revision)| *revision);
+            if current != revision {
+                return None;
+            }
+            let next = revision.unwrap_or_default() + 1;
+            state.positions.insert(partition, (position, next));
+            Some(next)
+        })
     }
 }

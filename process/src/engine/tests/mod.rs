@@ -1,6 +1,7 @@
 //! A crash at every call of the broker: whatever was in flight, nothing is lost, doubled or swapped.
 
 mod broker;
+mod takeover;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,6 +23,10 @@ const FUTURE: &[u8] = br#"{"symbol":"AAPL","price":3,"ts":"2025-01-01T00:00:00Z"
 const PAGE: &[u8] = b"<p id=A>1</p><p id=B>no</p><p id=A>2</p><p>3</p><p id=C>4</p>";
 
 fn raw(id: &str, format: Format, body: &'static [u8]) -> Raw {
+    raw_of(id, format, body, Symbol::new("AAPL").ok())
+}
+
+fn raw_of(id: &str, format: Format, body: &'static [u8], symbol: Option<Symbol>) -> Raw {
     let source = Source::new(if format == Format::Html { "html:shop" } else { "sim" }).unwrap();
     let raw = RawTick {
         id: id.into(),
@@ -34,7 +39,7 @@ fn raw(id: &str, format: Format, body: &'static [u8]) -> Raw {
         body: body.into(),
     };
     let headers = raw.headers().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    (subject::raw(&source, Symbol::new("AAPL").ok().as_ref()), headers, body)
+    (subject::raw(&source, symbol.as_ref()), headers, body)
 }
 
 /// Every kind of payload, events that come again soon and late, and a foreign message.
@@ -84,7 +89,7 @@ fn engine(broker: &Fake, remembered_ids: usize) -> Engine {
 async fn process(broker: &Fake, remembered_ids: usize, reborn: bool) {
     let mut engine = self::engine(broker, remembered_ids);
     for _ in 0..100 {
-        let stop = broker.until_exhausted();
+        let stop = broker.until_exhausted(1);
         let ended = engine.session(&stop).await;
         if broker.state().is_done() {
             return;

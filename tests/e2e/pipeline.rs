@@ -171,9 +171,12 @@ fn check_ticks(ticks: &[Stored], trades: &Trades) {
     }
 }
 
-/// Every row that cannot be used once, in order, byte for byte, with where it came from and why.
+/// Every row that cannot be used once, byte for byte, with where it came from and why. Their order
+/// is that of their partitions.
 fn check_rejected(rejected: &[Stored], raw: &[Stored], trades: &Trades) {
-    for (stored, (place, row)) in rejected.iter().zip(trades.unusable()) {
+    let mut rejected: Vec<_> = rejected.iter().collect();
+    rejected.sort_by_key(|stored| stored.header(headers::RAW_SEQUENCE).parse::<u64>().ok());
+    for (stored, (place, row)) in rejected.into_iter().zip(trades.unusable()) {
         assert_eq!(stored.body(), row);
         let origin = raw[place].message.sequence.to_string();
         assert_eq!(stored.header(headers::RAW_SEQUENCE), origin);

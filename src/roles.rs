@@ -61,7 +61,10 @@ impl RoleName {
         match self {
             Self::Ingest => config.ingest.check(&config.html)?,
             Self::Process => config.process.validate()?,
-            Self::Provide => config.provide.validate()?,
+            Self::Provide => {
+                config.process.calendars()?;
+                config.provide.validate()?;
+            }
             Self::Gateway => config.gateway.validate()?,
         }
         Ok(())
@@ -88,7 +91,10 @@ impl RoleName {
                 ingest::run(config.ingest, config.html, context, listener, data_dir).await?;
             }
             Self::Process => process::run(config.process, config.html, context, listener).await?,
-            Self::Provide => provide::run(config.provide, context, listener, data_dir).await?,
+            Self::Provide => {
+                let calendars = config.process.calendars()?;
+                provide::run(config.provide, calendars, context, listener, data_dir).await?;
+            }
             Self::Gateway => gateway::run(config.gateway, context, listener).await?,
         }
         Ok(())

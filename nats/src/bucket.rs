@@ -110,6 +110,29 @@ impl Bucket {
             .map_err(|fault| self.fault("written", fault))
     }
 
+    /// All keys that have a value, with it and its revision, as they are now.
+    pub async fn entries(&self) -> Result<Vec<(String, Bytes, u64)>, BucketError> {
+        let fault = |fault: &dyn ToString| self.fault("read", fault.to_string());
+        let status = self.0.status().await.map_err(|f| fault(&f))?;
+        if status.values() == 0 {
+            // Whoever watches an empty bucket waits for its first change.
+            return Ok(Vec::new());
+        }
+        let mut watch = self.0.watch_with_history(">").await.map_err(|f| fault(&f))?;
+        let mut entries = Vec::new();
+        while let Some(entry) = watch.next().await {
+            let entry = entry.map_err(|f| fault(&f))?;
+            let is_last = entry.delta == 0;
+            if entry.operation == kv::Operation::Put {
+                entries.push((entry.key, entry.value, entry.revision));
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
     /// All keys that have a value, then every change, live.
     pub async fn watch(
         &self,

@@ -12,6 +12,7 @@ mod connection;
 mod diagnosis;
 mod jetstream;
 mod lease;
+mod live;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod registry;
@@ -27,6 +28,7 @@ pub use bucket::{Bucket, BucketError, Change};
 pub use connection::{ConnectError, Nats, NatsConfig};
 pub use jetstream::JetStream;
 pub use lease::Lease;
+pub use live::LiveMessage;
 #[cfg(feature = "rabbitmq")]
 pub use rabbitmq::{RabbitMq, RabbitMqConfig};
 pub use registry::{Directory, Registration, register};

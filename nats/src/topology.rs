@@ -65,10 +65,7 @@ impl Stream {
 
     /// The stream that stores the subject.
     pub fn of_subject(subject: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|stream| {
-            let prefix = stream.subjects().trim_end_matches(['>', '*']);
-            subject.len() > prefix.len() && subject.starts_with(prefix)
-        })
+        Self::ALL.into_iter().find(|stream| is_match(stream.subjects(), subject))
     }
 }
 
@@ -76,6 +73,22 @@ impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether the pattern matches the subject, as NATS defines it.
+pub(crate) fn is_match(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    let mut patterns = pattern.split('.').peekable();
+    while let Some(wanted) = patterns.next() {
+        let Some(token) = tokens.next().filter(|token| !token.is_empty()) else { return false };
+        match wanted {
+            ">" if patterns.peek().is_none() => return true,
+            "*" => {}
+            literal if literal == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
 }
 
 /// A durable consumer.
@@ -114,6 +127,15 @@ pub const STORE: Durable = Durable {
     stream: Stream::Ticks,
     description: "writes ticks to the store and the newest to last_price",
     window: 8_192,
+};
+
+/// Makes candles of ticks. What it has not acknowledged is what it has read since it last saved
+/// its state.
+pub const CANDLES: Durable = Durable {
+    name: "candles",
+    stream: Stream::Ticks,
+    description: "makes candles of ticks",
+    window: 65_536,
 };
 
 /// How much the streams keep.
@@ -177,11 +199,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pattern_matches_as_in_nats() {
+        for (pattern, subject, expected) in [
+            ("ticks.norm.AAPL", "ticks.norm.AAPL", true),
+            ("ticks.norm.AAPL", "ticks.norm.AAP", false),
+            ("ticks.norm.*", "ticks.norm.BRK=2EB", true),
+            ("ticks.norm.*", "ticks.norm.EUR/USD", true),
+            ("ticks.norm.*", "ticks.norm", false),
+            ("ticks.norm.*", "ticks.norm.A.B", false),
+            ("ticks.*.AAPL", "ticks.raw.AAPL", true),
+            ("ticks.raw.>", "ticks.raw.sim.AAPL", true),
+            ("ticks.raw.>", "ticks.raw.sim", true),
+            ("ticks.raw.>", "ticks.raw", false),
+            (">", "a", true),
+            (">", "a.b.c", true),
+            ("*", "a.b", false),
+            ("candles.*.>", "candles.1m.AAPL", true),
+            ("candles.*.>", "candles.1m", false),
+            ("ticks.>.AAPL", "ticks.x.AAPL", false),
+        ] {
+            assert_eq!(is_match(pattern, subject), expected, "{pattern} {subject}");
+        }
+    }
+
+    #[test]
     fn a_subject_belongs_to_one_stream() {
         assert_eq!(Stream::of_subject("ticks.raw.sim.AAPL"), Some(Stream::Raw));
         assert_eq!(Stream::of_subject("ticks.norm.AAPL"), Some(Stream::Ticks));
         assert_eq!(Stream::of_subject("ticks.rejected.sim.future"), Some(Stream::Rejected));
         assert_eq!(Stream::of_subject("candles.1m.AAPL"), Some(Stream::Candles));
+        assert_eq!(Stream::of_subject("candles.running.1m.AAPL"), None);
         assert_eq!(Stream::of_subject("ticks.norm."), None);
         assert_eq!(Stream::of_subject("orders.AAPL"), None);
     }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use schemas::calendar::Calendars;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{CandlesConfig, Error};
 
 /// How payloads are processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub struct Config {
     /// In how many partitions the symbols are cut: as many processors can share the work. All of
     /// them need the same number. In a cluster of NATS servers, and with RabbitMQ, there is one.
     pub partitions: u16,
+    /// How candles are made.
+    pub candles: CandlesConfig,
 }
 
 impl Default for Config {
@@ -39,6 +41,7 @@ impl Default for Config {
             remembered_ids: 100_000,
             partitions: 15,
             calendars: vec!["file=XNYS".to_owned(), "alphavantage=XNYS".to_owned()],
+            candles: CandlesConfig::default(),
         }
     }
 }
@@ -69,10 +72,14 @@ impl Config {
                 format!("{:?} must have 2 to 10 characters", self.currency),
             );
         }
-        match Calendars::new(&self.calendars) {
-            Ok(_) => Ok(()),
-            Err(fault) => wrong("process.calendars", fault.to_string()),
-        }
+        self.calendars()?;
+        self.candles.validate()
+    }
+
+    /// Which sources' ticks keep which calendar.
+    pub fn calendars(&self) -> Result<Calendars, Error> {
+        Calendars::new(&self.calendars)
+            .map_err(|fault| Error::Config { key: "process.calendars", fault: fault.to_string() })
     }
 }
 

@@ -4,13 +4,16 @@
 //! - `decode`: from bytes to events, one pure decoder per payload format.
 //! - `validate`: from events to ticks that can be trusted.
 //! - `engine`: the loop around them, and the argument why it is exact.
+//! - `candles`: from ticks to candles; one instance makes them, by a lease.
 //!
 //! Several instances share the symbols: each owns some partitions of them, and one that leaves or
 //! dies leaves them to the others.
 
+mod candles;
 mod config;
 mod decode;
 mod engine;
+mod leased;
 mod metrics;
 mod validate;
 
@@ -22,6 +25,7 @@ use schemas::HtmlSite;
 use service::{Context, Health, Role, ServeError};
 use tokio::net::TcpListener;
 
+pub use candles::CandlesConfig;
 pub use config::Config;
 
 use decode::Decoder;
@@ -60,11 +64,13 @@ pub async fn run(
     listener: TcpListener,
 ) -> Result<(), Error> {
     config.validate()?;
+    let calendars = config.calendars()?;
     let decoder = Decoder::new(&config.currency, &sites)?;
     // A century at most, says the validation.
     let max_future = i64::try_from(config.max_future_secs).unwrap_or(i64::MAX);
     let rules = Rules { max_future: SignedDuration::from_secs(max_future) };
 
+    let stop = context.shutdown.child_token();
     let health = Health::default();
     let load = Arc::default();
     let engine = Engine::new(
@@ -76,14 +82,15 @@ pub async fn run(
         health.check("pipeline"),
         Arc::clone(&load),
     );
+    let candles = candles::run(config.candles, calendars, &context, health.check("candles"), &stop);
     let role = Role { name: "lizards-process", listener, router: Router::new(), health, load };
 
-    let stop = context.shutdown.child_token();
     let serving = async {
         let served = context.serve(role).await;
         stop.cancel();
         served
     };
-    let (served, ()) = tokio::join!(serving, engine.run(&context, config.partitions, &stop));
+    let engine = engine.run(&context, config.partitions, &stop);
+    let (served, (), ()) = tokio::join!(serving, engine, candles);
     served.map_err(Error::from)
 }

@@ -24,6 +24,7 @@ mod writer;
 use std::{path::Path, sync::Arc};
 
 use futures_util::FutureExt;
+use schemas::calendar::Calendars;
 use service::{Context, Health, Role, ServeError};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tracing::warn;
@@ -56,15 +57,17 @@ pub enum Error {
 }
 
 /// Stores and serves until shutdown, then tells the clients to go elsewhere and drains.
+/// `calendars` say which day a trade is of.
 pub async fn run(
     config: Config,
+    calendars: Calendars,
     context: Context,
     listener: TcpListener,
     data_dir: &Path,
 ) -> Result<(), Error> {
     config.validate()?;
     metrics::describe();
-    let reader = store::open_reader(&config.store, data_dir).await?;
+    let reader = store::open_reader(&config.store, data_dir, calendars).await?;
     let (health, hub, connections) = (
         Health::default(),
         Arc::new(Hub::new(shards(), config.websocket.coalesce())),

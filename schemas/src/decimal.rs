@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use rust_decimal::RoundingStrategy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An exact decimal number with the digits of its source: `218.3100` keeps both zeros.
@@ -56,6 +57,28 @@ impl Decimal {
     /// Less than zero.
     pub fn is_negative(self) -> bool {
         self.0 < rust_decimal::Decimal::ZERO
+    }
+
+    /// The sum with every digit, or nothing where they do not all fit.
+    pub fn exact_add(self, other: Self) -> Option<Self> {
+        // Where digits do not fit, `checked_add` rounds.
+        let sum = self.0.checked_add(other.0)?;
+        (sum.scale() == self.0.scale().max(other.0.scale())).then_some(Self(sum))
+    }
+
+    /// The product with every digit, or nothing where they do not all fit.
+    pub fn exact_mul(self, other: Self) -> Option<Self> {
+        let mantissa = self.0.mantissa().checked_mul(other.0.mantissa())?;
+        let scale = self.0.scale() + other.0.scale();
+        rust_decimal::Decimal::try_from_i128_with_scale(mantissa, scale).ok().map(Self)
+    }
+
+    /// This ÷ `other`, computed to 28 digits and then rounded half to even to so many significant
+    /// ones, without trailing zeros; nothing where `other` is zero.
+    pub fn ratio(self, other: Self, digits: u32) -> Option<Self> {
+        const HALF_TO_EVEN: RoundingStrategy = RoundingStrategy::MidpointNearestEven;
+        let ratio = self.0.checked_div(other.0)?.round_sf_with_strategy(digits, HALF_TO_EVEN)?;
+        Some(Self(ratio.normalize()))
     }
 }
 
@@ -185,6 +208,21 @@ mod tests {
         assert_eq!(serde_json::to_string(&price).unwrap(), "\"150.2300\"");
         assert_eq!(serde_json::from_str::<Decimal>("\"150.2300\"").unwrap(), price);
         assert!(serde_json::from_str::<Decimal>("150.23").is_err());
+    }
+
+    #[test]
+    fn sums_and_products_are_exact_or_nothing() {
+        let number = |text: &str| Decimal::parse(text).unwrap();
+        let huge = number("79228162514264337593543950335");
+        assert_eq!(number("0.1").exact_add(number("0.20")).unwrap().to_string(), "0.30");
+        assert_eq!(huge.exact_add(number("0.5")), None);
+        assert_eq!(huge.exact_add(number("1")), None);
+        assert_eq!(number("1.50").exact_mul(number("-0.3")).unwrap().to_string(), "-0.450");
+        assert_eq!(huge.exact_mul(number("2")), None);
+        assert_eq!(number("1e-20").exact_mul(number("1e-9")), None);
+        assert_eq!(number("1").ratio(number("3"), 4).unwrap().to_string(), "0.3333");
+        assert_eq!(number("2").ratio(number("4"), 4).unwrap().to_string(), "0.5");
+        assert_eq!(number("1").ratio(Decimal::ZERO, 4), None);
     }
 
     proptest! {

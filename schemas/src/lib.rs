@@ -18,7 +18,9 @@ pub mod subject;
 mod symbol;
 mod tick;
 
-pub use candle::{Candle, CandleInterval, IntervalError};
+pub use candle::{
+    Candle, CandleBuilder, CandleInterval, CandleUpdate, Inexact, IntervalError, Print,
+};
 pub use client::{
     ClientError, ClientMessage, CloseReason, Closing, ErrorCode, ServerMessage, Subscribe,
     Subscribed, Unsubscribe, Update,

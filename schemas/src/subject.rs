@@ -18,7 +18,9 @@ pub const ALL_TICKS: &str = "ticks.norm.*";
 /// Everything in [`TICKS_REJECTED`].
 pub const ALL_REJECTED: &str = "ticks.rejected.>";
 /// Everything in [`CANDLES`].
-pub const ALL_CANDLES: &str = "candles.>";
+pub const ALL_CANDLES: &str = "candles.*.*";
+/// Candles that are running, on their way to whoever listens: no stream stores them.
+pub const ALL_RUNNING_CANDLES: &str = "candles.running.*.*";
 
 /// The KV bucket of the newest tick per symbol.
 pub const LAST_PRICE: &str = "last_price";
@@ -26,6 +28,8 @@ pub const LAST_PRICE: &str = "last_price";
 pub const REGISTRY: &str = "registry";
 /// The KV bucket of what may change while running.
 pub const CONFIG: &str = "config";
+/// The KV bucket of the candles that are running: what their maker goes on from.
+pub const CANDLE_STATE: &str = "candles";
 /// The KV bucket of leases: who owns a source, the processing, the store's writing.
 pub const LEASES: &str = "leases";
 /// The KV bucket of positions: how far each partition of the processing is.
@@ -80,6 +84,18 @@ pub fn candle(interval: CandleInterval, symbol: &Symbol) -> String {
     format!("candles.{interval}.{}", symbol.token())
 }
 
+/// Where the running candles of a symbol go.
+pub fn running_candle(interval: CandleInterval, symbol: &Symbol) -> String {
+    format!("candles.running.{interval}.{}", symbol.token())
+}
+
+/// The interval and the symbol of a subject that [`candle`] or [`running_candle`] wrote.
+pub fn candle_of(subject: &str) -> Option<(CandleInterval, Symbol)> {
+    let rest = subject.strip_prefix("candles.")?;
+    let (interval, token) = rest.strip_prefix("running.").unwrap_or(rest).split_once('.')?;
+    Some((interval.parse().ok()?, Symbol::from_token(token).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -95,6 +111,11 @@ mod tests {
         assert_eq!(tick(&brk), "ticks.norm.BRK=2EB");
         assert_eq!(rejected(&sim, Reason::Malformed), "ticks.rejected.sim.malformed");
         assert_eq!(candle(CandleInterval::OneMinute, &brk), "candles.1m.BRK=2EB");
+        assert_eq!(running_candle(CandleInterval::OneMinute, &brk), "candles.running.1m.BRK=2EB");
+        for subject in ["candles.1m.BRK=2EB", "candles.running.1m.BRK=2EB"] {
+            assert_eq!(candle_of(subject), Some((CandleInterval::OneMinute, brk.clone())));
+        }
+        assert_eq!(candle_of("candles.2m.BRK=2EB"), None);
         assert_eq!(symbol_of_raw("ticks.raw.sim._"), None);
         assert_eq!(symbol_of_raw("ticks.raw.sim.BRK=2EB"), Some(brk));
     }

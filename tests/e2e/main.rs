@@ -5,6 +5,7 @@
 
 mod archive;
 mod broker_conformance;
+mod candles;
 mod deploy;
 mod doctor;
 mod door;

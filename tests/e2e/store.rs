@@ -11,7 +11,7 @@ use provide::store::{
     Position, Span, StoreConfig, StoreError, StoredTick, TickReader, TickWriter, open_reader,
     open_writer, reader_can_write,
 };
-use schemas::{Decimal, Source, Symbol, Tick, TickKind};
+use schemas::{Decimal, Source, Symbol, Tick, TickKind, calendar::Calendars};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::servers::{postgres, postgres::Database};
@@ -189,7 +189,9 @@ async fn a_database_that_is_away_is_an_error_without_its_password() {
     assert!(matches!(fault, StoreError::Unavailable { action: "opened", .. }), "{fault}");
     assert!(fault.to_string().contains("refused"), "{fault}");
     assert!(!format!("{fault} {fault:?}").contains("hush-hush"), "{fault:?}");
-    let reader = open_reader(&away, nowhere()).await.expect("it connects when it is asked");
+    let reader = open_reader(&away, nowhere(), Calendars::default())
+        .await
+        .expect("it connects when it is asked");
     let fault = reader.symbols("", 1).await.expect_err("nobody listens");
     assert!(matches!(fault, StoreError::Unavailable { action: "read", .. }), "{fault}");
 }

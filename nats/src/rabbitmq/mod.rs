@@ -60,7 +60,7 @@ use tokio::sync::Mutex;
 use self::ledger::Ledger;
 use crate::{
     Broker, BrokerError, Consumer, Exclusivity, Message, Publisher, Reader, Start, StreamState,
-    topology::{Durable, Stream, StreamsConfig},
+    topology::{Durable, Stream, StreamsConfig, is_match},
 };
 
 /// How many seconds between two heartbeats, where the URL does not say. After two without one,
@@ -166,7 +166,7 @@ impl Broker for RabbitMq {
 
     async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {
         let connection = session::connect(&self.uri, "last").await?;
-        let wanted = |message: &Message| subject::matches(pattern, &message.subject);
+        let wanted = |message: &Message| is_match(pattern, &message.subject);
         let end = self.end(&connection, stream).await?;
         scan::newest_before(&connection, stream.name(), end, wanted).await
     }

@@ -5,10 +5,12 @@ use lapin::Connection;
 
 use super::{
     cursor::{Cursor, From, PREFETCH},
-    subject,
     wire::Content,
 };
-use crate::{BrokerError, Message, Reader, Start, topology::Stream};
+use crate::{
+    BrokerError, Message, Reader, Start,
+    topology::{Stream, is_match},
+};
 
 /// How many seconds before the time asked for the reading begins. RabbitMQ finds a time by the
 /// clock of its own machine and in whole seconds; what is skipped after that goes by the clock of
@@ -62,7 +64,7 @@ impl Reading {
 
     fn is_wanted(&self, message: &Message) -> bool {
         self.patterns.is_empty()
-            || self.patterns.iter().any(|pattern| subject::matches(pattern, &message.subject))
+            || self.patterns.iter().any(|pattern| is_match(pattern, &message.subject))
     }
 }
 

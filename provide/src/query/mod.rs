@@ -126,13 +126,11 @@ async fn candles(
     Ok(Json(Candles { candles }))
 }
 
-/// The start of the `limit`th interval back from the one that ends at or holds the last instant
-/// before `to`.
+/// A time in the `limit`th candle back from the one that holds the last instant before `to`.
 fn back(to: Timestamp, interval: CandleInterval, limit: u32) -> Timestamp {
     let length = interval.duration().as_nanos() as i128;
-    let end = to.as_nanosecond().div_euclid(length) * length
-        + if to.as_nanosecond().rem_euclid(length) == 0 { 0 } else { length };
-    Timestamp::from_nanosecond(end - length * i128::from(limit)).unwrap_or(Timestamp::MIN)
+    let from = to.as_nanosecond() - 1 - length * i128::from(limit - 1);
+    Timestamp::from_nanosecond(from).unwrap_or(Timestamp::MIN)
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use schemas::{Candle, Decimal, Source, Symbol, Tick, TickKind};
+use schemas::{Candle, Decimal, Source, Symbol, Tick, TickKind, calendar::Calendars};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -20,7 +20,8 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let config = StoreConfig::default();
         let writer = store::open_writer(&config, directory.path()).await.unwrap();
-        let reader = store::open_reader(&config, directory.path()).await.unwrap();
+        let reader =
+            store::open_reader(&config, directory.path(), Calendars::default()).await.unwrap();
         Self { address: serve(reader).await, writer, _directory: directory }
     }
 
@@ -145,8 +146,10 @@ async fn candles_are_whole_and_exact() {
     let all: Candles = site.get("/candles/AAPL?interval=5s&from=0").await;
     assert_eq!(all.candles.len(), 2);
     let expected = serde_json::json!({
-        "symbol": "AAPL", "interval": "5s", "start": "1970-01-01T00:00:05Z", "open": "5.500",
-        "high": "9.500", "low": "5.500", "close": "9.500", "volume": "10", "trades": 5,
+        "symbol": "AAPL", "interval": "5s", "start": "1970-01-01T00:00:05Z",
+        "end": "1970-01-01T00:00:10Z", "open": "5.500", "high": "9.500", "low": "5.500",
+        "close": "9.500", "volume": "10", "turnover": "75.000", "vwap": "7.5", "trades": 5,
+        "first_trade": "1970-01-01T00:00:05Z", "last_trade": "1970-01-01T00:00:09Z",
     });
     assert_eq!(all.candles[1], serde_json::from_value::<Candle>(expected).unwrap());
     // Without `from`: the last two spans before `to`, the one that holds it included.
@@ -200,7 +203,10 @@ async fn a_wrong_parameter_is_named_with_its_fault() {
 #[tokio::test]
 async fn a_store_that_is_not_there_is_not_the_callers_fault() {
     let directory = tempfile::tempdir().unwrap();
-    let reader = store::open_reader(&StoreConfig::default(), directory.path()).await.unwrap();
+    let reader =
+        store::open_reader(&StoreConfig::default(), directory.path(), Calendars::default())
+            .await
+            .unwrap();
     let address = serve(reader).await;
     let (status, problem) = fetch(address, "/quotes/AAPL").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

@@ -4,7 +4,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
-use schemas::{Candle, CandleInterval, Decimal, Source, Symbol, Tick, TickKind};
+use schemas::{
+    Candle, CandleInterval, Decimal, Source, Symbol, Tick, TickKind, calendar::Calendars,
+};
 
 use super::{
     Position, Span, StoreConfig, StoredTick, TickReader, TickWriter, open_reader, open_writer,
@@ -15,7 +17,7 @@ const ALL: u32 = 10_000;
 /// Runs everything on a store that is empty.
 pub(super) async fn all(config: &StoreConfig, data_dir: &Path) {
     let mut writer = open_writer(config, data_dir).await.unwrap();
-    let reader = open_reader(config, data_dir).await.unwrap();
+    let reader = open_reader(config, data_dir, Calendars::default()).await.unwrap();
     let (writer, reader) = (writer.as_mut(), reader.as_ref());
     an_empty_store_answers(reader).await;
     a_batch_written_twice_is_there_once(writer, reader).await;
@@ -274,17 +276,30 @@ fn naive(ticks: &[StoredTick], interval: CandleInterval) -> Vec<Candle> {
         trades.sort_by_key(|trade| (trade.tick().ts, trade.seq()));
         let prices = || trades.iter().map(|trade| trade.tick().price);
         let sizes = trades.iter().filter_map(|trade| trade.tick().size);
-        let volume = sizes.map(|size| size.to_string().replace('.', "").parse::<u64>().unwrap());
+        let hundreds =
+            |number: Decimal| number.to_string().replace('.', "").parse::<u64>().unwrap();
+        let volume: u64 = sizes.map(hundreds).sum();
+        let turnover = trades
+            .iter()
+            .map(|trade| trade.tick())
+            .map(|tick| hundreds(tick.price) * tick.size.map_or(0, hundreds))
+            .sum::<u64>();
+        let turnover = decimal(&format!("{}.{:04}", turnover / 10_000, turnover % 10_000));
         Candle {
             symbol: symbol("CANDLES"),
             interval,
             start: Timestamp::from_millisecond(start).unwrap(),
+            end: Timestamp::from_millisecond(start + length).unwrap(),
             open: prices().next().unwrap(),
             high: prices().max().unwrap(),
             low: prices().min().unwrap(),
             close: prices().next_back().unwrap(),
-            volume: hundredths(volume.sum()),
+            volume: hundredths(volume),
+            turnover: Some(turnover),
+            vwap: turnover.ratio(hundredths(volume), 12),
             trades: trades.len() as u64,
+            first_trade: trades[0].tick().ts,
+            last_trade: trades[trades.len() - 1].tick().ts,
         }
     };
     buckets.into_iter().map(candle).collect()

@@ -21,7 +21,7 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use schemas::{Candle, CandleInterval, Symbol};
+use schemas::{Candle, CandleInterval, Symbol, calendar::Calendars};
 
 pub use config::StoreConfig;
 pub use error::StoreError;
@@ -59,6 +59,9 @@ pub trait TickReader: Send + Sync + 'static {
 
     /// The first `limit` candles of the trades whose event time is in `span`, oldest first. A span
     /// of time without a trade has no candle.
+    ///
+    /// They are cut and added up as those of the stream `CANDLES` are; where a source's trades are
+    /// of an exchange, a day is the exchange's.
     async fn candles(
         &self,
         symbol: &Symbol,
@@ -114,16 +117,19 @@ pub async fn open_writer(
 }
 
 /// Opens the reading half. It connects when it is first asked, so a store that is down, or not
-/// there yet, is an error of the question.
+/// there yet, is an error of the question. `calendars` say which day a trade is of.
 pub async fn open_reader(
     config: &StoreConfig,
     data_dir: &Path,
+    calendars: Calendars,
 ) -> Result<Arc<dyn TickReader>, StoreError> {
     let connections = config.max_connections;
     match config.backend()? {
-        Backend::Sqlite => Ok(Arc::new(sqlite::Reader::open(data_dir, connections))),
+        Backend::Sqlite => Ok(Arc::new(sqlite::Reader::open(data_dir, connections, calendars))),
         #[cfg(feature = "postgres")]
-        Backend::Postgres(roles) => Ok(Arc::new(postgres::Reader::open(roles.reader, connections))),
+        Backend::Postgres(roles) => {
+            Ok(Arc::new(postgres::Reader::open(roles.reader, connections, calendars)))
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
-use schemas::{Candle, CandleInterval, Symbol};
+use schemas::{Candle, CandleInterval, Symbol, calendar::Calendars};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -112,16 +112,18 @@ async fn insert(connection: &mut PgConnection, ticks: &[StoredTick]) -> sqlx::Re
 }
 
 /// The reading half.
-pub(super) struct Reader(PgPool);
+pub(super) struct Reader {
+    pool: PgPool,
+    calendars: Calendars,
+}
 
 impl Reader {
-    pub(super) fn open(options: PgConnectOptions, connections: u32) -> Self {
-        Self(
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .connect_lazy_with(options),
-        )
+    pub(super) fn open(options: PgConnectOptions, connections: u32, calendars: Calendars) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Self { pool, calendars }
     }
 }
 
@@ -147,7 +149,7 @@ impl TickReader for Reader {
         .bind(behind.seq)
         .bind(span.to_ns)
         .bind(i64::from(limit))
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)?;
         rows.into_iter().map(row::tick).collect()
@@ -165,7 +167,7 @@ impl TickReader for Reader {
              ORDER BY asked.place",
         )
         .bind(asked)
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)?;
         rows.into_iter().map(row::tick).collect()
@@ -185,7 +187,7 @@ impl TickReader for Reader {
         )
         .bind(query)
         .bind(i64::from(limit))
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)?;
         symbols.iter().map(|symbol| row::symbol(symbol)).collect()
@@ -198,7 +200,7 @@ impl TickReader for Reader {
         span: Span,
         limit: u32,
     ) -> Result<Vec<Candle>, StoreError> {
-        candles::read(self, symbol, interval, span, limit).await
+        candles::read(self, &self.calendars, symbol, interval, span, limit).await
     }
 }
 
@@ -211,7 +213,7 @@ impl Trades for Reader {
         to_ns: i64,
     ) -> Result<Vec<TradeRow>, StoreError> {
         sqlx::query_as(
-            "SELECT ts_ns, seq, price::text, size::text FROM ticks
+            "SELECT ts_ns, seq, price::text, size::text, source FROM ticks
              WHERE symbol = $1 AND (ts_ns, seq) > ($2, $3) AND ts_ns < $4 AND kind = 'trade'
              ORDER BY ts_ns, seq LIMIT $5",
         )
@@ -220,7 +222,7 @@ impl Trades for Reader {
         .bind(after.seq)
         .bind(to_ns)
         .bind(i64::from(candles::PAGE))
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use schemas::{Candle, CandleInterval, Symbol};
+use schemas::{Candle, CandleInterval, Symbol, calendar::Calendars};
 use sqlx::{
     QueryBuilder, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -96,17 +96,19 @@ fn insert(ticks: &[StoredTick]) -> QueryBuilder<Sqlite> {
 }
 
 /// The reading half.
-pub(super) struct Reader(SqlitePool);
+pub(super) struct Reader {
+    pool: SqlitePool,
+    calendars: Calendars,
+}
 
 impl Reader {
-    pub(super) fn open(data_dir: &Path, connections: u32) -> Self {
+    pub(super) fn open(data_dir: &Path, connections: u32, calendars: Calendars) -> Self {
         let options = SqliteConnectOptions::new().filename(file(data_dir)).read_only(true);
-        Self(
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .connect_lazy_with(options),
-        )
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Self { pool, calendars }
     }
 }
 
@@ -132,7 +134,7 @@ impl TickReader for Reader {
         .bind(behind.seq)
         .bind(span.to_ns)
         .bind(limit)
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)?;
         rows.into_iter().map(row::tick).collect()
@@ -149,7 +151,7 @@ impl TickReader for Reader {
              ORDER BY asked.key",
         )
         .bind(asked)
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)?;
         rows.into_iter().map(row::tick).collect()
@@ -169,7 +171,7 @@ impl TickReader for Reader {
         )
         .bind(query)
         .bind(limit)
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)?;
         symbols.iter().map(|symbol| row::symbol(symbol)).collect()
@@ -182,7 +184,7 @@ impl TickReader for Reader {
         span: Span,
         limit: u32,
     ) -> Result<Vec<Candle>, StoreError> {
-        candles::read(self, symbol, interval, span, limit).await
+        candles::read(self, &self.calendars, symbol, interval, span, limit).await
     }
 }
 
@@ -195,7 +197,7 @@ impl Trades for Reader {
         to_ns: i64,
     ) -> Result<Vec<TradeRow>, StoreError> {
         sqlx::query_as(
-            "SELECT ts_ns, seq, price, size FROM ticks
+            "SELECT ts_ns, seq, price, size, source FROM ticks
              WHERE symbol = ? AND (ts_ns, seq) > (?, ?) AND ts_ns < ? AND kind = 'trade'
              ORDER BY ts_ns, seq LIMIT ?",
         )
@@ -204,7 +206,7 @@ impl Trades for Reader {
         .bind(after.seq)
         .bind(to_ns)
         .bind(candles::PAGE)
-        .fetch_all(&self.0)
+        .fetch_all(&self.pool)
         .await
         .map_err(StoreError::reading)
     }
@@ -225,7 +227,7 @@ mod tests {
     async fn a_reader_may_come_first_and_sees_the_store_when_it_is_there() {
         let directory = tempfile::tempdir().unwrap();
         let config = StoreConfig::default();
-        let reader = open_reader(&config, directory.path()).await.unwrap();
+        let reader = open_reader(&config, directory.path(), Calendars::default()).await.unwrap();
         let fault = reader.symbols("", 1).await.unwrap_err();
         assert!(matches!(fault, StoreError::Unavailable { action: "read", .. }), "{fault}");
         open_writer(&config, directory.path()).await.unwrap();
@@ -236,9 +238,9 @@ mod tests {
     async fn the_reader_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
         let _writer = Writer::open(directory.path()).await.unwrap();
-        let reader = Reader::open(directory.path(), 1);
+        let reader = Reader::open(directory.path(), 1, Calendars::default());
         for sql in ["DELETE FROM ticks", "DROP TABLE ticks", "CREATE TABLE mine (a INT)"] {
-            let fault = sqlx::query(sql).execute(&reader.0).await.unwrap_err().to_string();
+            let fault = sqlx::query(sql).execute(&reader.pool).await.unwrap_err().to_string();
             assert!(fault.contains("readonly"), "{sql}: {fault}");
         }
     }

@@ -33,6 +33,11 @@ impl Calendars {
         Ok(Self(calendars))
     }
 
+    /// Each calendar that a source keeps, some of them more than once.
+    pub fn in_use(&self) -> impl Iterator<Item = Calendar> {
+        std::iter::once(Calendar::Always).chain(self.0.values().copied())
+    }
+
     /// The calendar of a source: its own, else that of its kind.
     pub fn of(&self, source: &Source) -> Calendar {
         let named = self.0.get(source.as_str()).or_else(|| self.0.get(source.kind()));

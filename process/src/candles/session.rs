@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
             return Err(Fault::Repeated);
         }
         let Some(candle) = self.in_flight.pop_front() else { return Ok(()) };
-        self.last_stored += 1;
+        self.last_stored = receipt.sequence;
         self.book.confirm(&candle, self.last_stored);
         self.maker.metrics.stored(candle.interval, candle.revision);
         Ok(())

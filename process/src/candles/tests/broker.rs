@@ -106,11 +106,11 @@ struct Unstored {
 }
 
 impl State {
-    /// Stores as an exclusively opened stream does; false where the session is fenced.
-    fn store(&mut self, Unstored { message, expected, after }: Unstored) -> bool {
+    /// Stores as an exclusively opened stream does; nothing where the session is fenced.
+    fn store(&mut self, Unstored { message, expected, after }: Unstored) -> Option<Receipt> {
         let last = self.candles.last().and_then(|last| last.header(headers::MESSAGE_ID));
         if self.candles.len() != expected || after.is_some_and(|id| last != Some(&id)) {
-            return false;
+            return None;
         }
         self.candles.push(Message {
             subject: message.subject,
@@ -119,7 +119,7 @@ impl State {
             sequence: expected as u64 + 1,
             stored_at: Timestamp::UNIX_EPOCH,
         });
-        true
+        Some(Receipt { duplicate: false, sequence: expected as u64 + 1 })
     }
 }
 
@@ -212,7 +212,7 @@ struct FakePublisher {
     expected: usize,
     last_id: Option<String>,
     /// Stored or fenced already, or still to be stored.
-    in_flight: VecDeque<Result<bool, Unstored>>,
+    in_flight: VecDeque<Result<Option<Receipt>, Unstored>>,
 }
 
 #[async_trait]
@@ -239,14 +239,11 @@ impl Publisher for FakePublisher {
             return pending().await;
         }
         let Self { in_flight, .. } = self;
-        let is_stored = self.broker.call(|state| {
+        let receipt = self.broker.call(|state| {
             let first = in_flight.pop_front().unwrap();
             first.unwrap_or_else(|message| state.store(message))
         })?;
-        match is_stored {
-            true => Ok(Receipt { duplicate: false }),
-            false => Err(BrokerError::Fenced(Stream::Candles)),
-        }
+        receipt.ok_or(BrokerError::Fenced(Stream::Candles))
     }
 
     fn in_flight(&self) -> usize {

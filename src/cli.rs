@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use service::Telemetry;
 
 use crate::{
+    bench::Bench,
     config::{Config, Loaded, Overrides, ProcessEnvironment},
     doctor,
     print::print,
@@ -70,6 +71,9 @@ enum Command {
         #[arg(default_value = "*")]
         symbols: Vec<String>,
     },
+    /// Measure, beside others and beside the least there can be
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 impl Cli {
@@ -104,6 +108,10 @@ impl Cli {
             Command::Doctor => runtime()?.block_on(doctor::run(&loaded.config)),
             Command::Watch { symbols } => {
                 runtime()?.block_on(watch::run(&loaded.config, &symbols))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Bench(bench) => {
+                bench.run(&loaded.config, &runtime()?)?;
                 Ok(ExitCode::SUCCESS)
             }
         }

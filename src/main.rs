@@ -2,6 +2,7 @@
 //!
 //! One binary with a subcommand for each role; `lizards up` runs all of them in one process.
 
+mod bench;
 mod cli;
 mod config;
 mod doctor;

@@ -45,6 +45,7 @@ const PREDECESSOR_DEADLINE: Duration = Duration::from_secs(5);
 pub struct Server {
     url: String,
     monitor_url: String,
+    pid: u32,
     guard: Child,
     alive: Option<ChildStdin>,
     log: PathBuf,
@@ -113,7 +114,7 @@ impl Server {
     /// Starts a server with its streams in `folder`. The ports are those of the configuration; 0
     /// is any free one.
     pub async fn start(config: &NatsConfig, folder: &Path) -> Result<Self, ServerError> {
-        let program = find(&config.server).ok_or(ServerError::NotFound)?;
+        let program = program(config)?;
         let written = |path: &Path| {
             let path = path.to_owned();
             move |fault| ServerError::Folder { path, fault }
@@ -158,8 +159,10 @@ impl Server {
                 fault: fault.to_string(),
             })?;
         let alive = guard.stdin.take();
-        let mut server = Self { url: String::new(), monitor_url: String::new(), guard, alive, log };
-        let ports = server.wait_for_ports(&ports_folder, &program).await?;
+        let (url, monitor_url) = (String::new(), String::new());
+        let mut server = Self { url, monitor_url, pid: 0, guard, alive, log };
+        let (pid, ports) = server.wait_for_ports(&ports_folder, &program).await?;
+        server.pid = pid;
         server.url = ports.nats.into_iter().next().unwrap_or_default();
         server.monitor_url = ports.monitoring.into_iter().next().unwrap_or_default();
         info!(url = server.url, monitoring = server.monitor_url, "private nats-server started");
@@ -174,6 +177,11 @@ impl Server {
     /// Where its HTTP monitoring is.
     pub fn monitor_url(&self) -> &str {
         &self.monitor_url
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Resolves when the server ends by itself, with the last thing it said.
@@ -196,7 +204,7 @@ impl Server {
         &mut self,
         folder: &Path,
         program: &Path,
-    ) -> Result<Ports, ServerError> {
+    ) -> Result<(u32, Ports), ServerError> {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             if let Some(ports) = read_ports(folder).await {
@@ -226,15 +234,16 @@ impl Server {
 }
 
 /// The configured program, else that of the tools folder, else that on PATH.
-fn find(configured: &str) -> Option<PathBuf> {
-    if !configured.is_empty() {
-        return Some(PathBuf::from(configured));
+pub fn program(config: &NatsConfig) -> Result<PathBuf, ServerError> {
+    if !config.server.is_empty() {
+        return Ok(PathBuf::from(&config.server));
     }
     let path = env::var_os("PATH").unwrap_or_default();
     std::iter::once(PathBuf::from(".tools/bin"))
         .chain(env::split_paths(&path))
         .map(|folder| folder.join("nats-server"))
         .find(|program| program.is_file())
+        .ok_or(ServerError::NotFound)
 }
 
 /// The right to be the only server in the folder: held by whoever has the file open.
@@ -277,13 +286,17 @@ fn quoted(path: &Path) -> String {
     format!("\"{escaped}\"")
 }
 
-async fn read_ports(folder: &Path) -> Option<Ports> {
+/// The server's process and ports: the file is called `nats-server_<pid>.ports`.
+async fn read_ports(folder: &Path) -> Option<(u32, Ports)> {
     let mut files = fs::read_dir(folder).await.ok()?;
     while let Ok(Some(file)) = files.next_entry().await {
-        if let Ok(text) = fs::read(file.path()).await
+        let path = file.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(pid) = name.rsplit('_').next().and_then(|pid| pid.parse().ok())
+            && let Ok(text) = fs::read(&path).await
             && let Ok(ports) = serde_json::from_slice::<Ports>(&text)
         {
-            return Some(ports);
+            return Some((pid, ports));
         }
     }
     None

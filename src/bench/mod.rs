@@ -1,0 +1,44 @@
+//! `lizards bench`: benchmarks, each of which compares several things in one run.
+//!
+//! - [`process`]: processes under measurement, and what they used.
+//! - [`statistics`]: what several runs say together.
+//! - [`table`]: how it is shown.
+
+mod fanout;
+mod process;
+mod statistics;
+mod table;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use tokio::runtime::Runtime;
+
+use crate::config::Config;
+
+/// The benchmarks there are, and the processes that help them.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// What a delivery over WebSocket costs the server: ours beside others, and beside the least
+    /// there can be
+    Fanout(fanout::Options),
+    /// A server that is compared with ours
+    #[command(hide = true)]
+    FanoutServer(fanout::ServerOptions),
+    /// The clients
+    #[command(hide = true)]
+    FanoutLoad(fanout::LoadOptions),
+}
+
+impl Bench {
+    /// Runs the benchmark, or its helper, to the end.
+    pub(crate) fn run(self, config: &Config, runtime: &Runtime) -> Result<()> {
+        match self {
+            Self::Fanout(options) => {
+                process::raise_file_limit().context("the limit of open files")?;
+                runtime.block_on(fanout::run(&options, config))
+            }
+            Self::FanoutServer(options) => fanout::serve(&options, runtime),
+            Self::FanoutLoad(options) => fanout::load(&options),
+        }
+    }
+}

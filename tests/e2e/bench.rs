@@ -1,0 +1,37 @@
+//! `lizards bench`, as small as it gets: it works, and measures something.
+
+use serde_json::Value;
+
+use crate::lizards::Installation;
+
+#[test]
+fn the_fan_out_is_measured_beside_all_others() {
+    let installation = Installation::private();
+    let file = installation.folder().join("fanout.json");
+    let args = "bench fanout --only bursts,coalesced,slow,idle --clients 7 --repeat 2 --secs 0.1";
+    let output = installation
+        .command(&args.split_whitespace().collect::<Vec<_>>())
+        .arg("--json")
+        .arg(&file)
+        .output()
+        .expect("the program is built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let targets = |rows: &Value| {
+        let rows = rows.as_array().expect("a list").iter();
+        rows.map(|row| row["target"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let sections = report["sections"].as_array().expect("a list");
+    let names: Vec<_> = sections.iter().map(|section| section["mode"].as_str()).collect();
+    assert_eq!(names, [Some("bursts"), Some("coalesced"), Some("slow"), Some("slow")]);
+    assert_eq!(targets(&sections[0]["rows"]), ["ours", "nats", "axum", "floor", "tasks"]);
+    assert_eq!(targets(&report["idle"]), ["ours", "nats", "axum"]);
+    for row in sections.iter().flat_map(|section| section["rows"].as_array().expect("a list")) {
+        for positive in ["cpu_us", "deliveries_per_sec", "ticks_per_sec", "p99_ms"] {
+            assert!(row[positive]["least"].as_f64() > Some(0.0), "{positive}: {row}");
+        }
+    }
+}

@@ -84,13 +84,13 @@ impl Program {
     pub(crate) async fn start(
         program: &Path,
         args: &[&OsStr],
-        environment: &[(&str, String)],
+        variables: &[(String, &str)],
     ) -> Result<Self> {
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard"])
             .arg(program)
             .args(args)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -27,8 +27,11 @@ fn the_fan_out_is_measured_beside_all_others() {
     let sections = report["sections"].as_array().expect("a list");
     let names: Vec<_> = sections.iter().map(|section| section["mode"].as_str()).collect();
     assert_eq!(names, [Some("bursts"), Some("coalesced"), Some("slow"), Some("slow")]);
-    assert_eq!(targets(&sections[0]["rows"]), ["ours", "nats", "axum", "floor", "tasks"]);
-    assert_eq!(targets(&report["idle"]), ["ours", "nats", "axum"]);
+    assert_eq!(
+        targets(&sections[0]["rows"]),
+        ["ours", "ours_plain", "nats", "axum", "floor", "tasks", "ring"]
+    );
+    assert_eq!(targets(&report["idle"]), ["ours", "ours_plain", "nats", "axum"]);
     for row in sections.iter().flat_map(|section| section["rows"].as_array().expect("a list")) {
         for positive in ["cpu_us", "deliveries_per_sec", "ticks_per_sec", "p99_ms"] {
             assert!(row[positive]["least"].as_f64() > Some(0.0), "{positive}: {row}");

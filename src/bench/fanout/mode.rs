@@ -76,13 +76,18 @@ impl Mode {
     /// Whether it says anything of a target. The floor has no answer to a client that does not
     /// read, and keeps nothing for one that is idle.
     pub(super) fn suits(self, target: Target) -> bool {
-        let is_floor = matches!(target, Target::Floor | Target::Tasks);
+        let is_floor = matches!(target, Target::Floor | Target::Tasks | Target::Ring);
         !(is_floor && matches!(self, Self::Slow | Self::Idle))
     }
 
-    /// How long ours may hold an update back, in milliseconds.
-    pub(super) fn coalesce_ms(self) -> u64 {
-        if self == Self::Coalesced { 5 } else { 0 }
+    /// How long ours may hold an update back, in milliseconds, where that is not to be as
+    /// configured.
+    pub(super) fn coalesce_ms(self) -> Option<u64> {
+        match self {
+            Self::Paced => Some(0),
+            Self::Coalesced => Some(5),
+            _ => None,
+        }
     }
 
     /// When what is published to so many clients.

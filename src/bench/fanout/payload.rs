@@ -81,7 +81,7 @@ mod tests {
             let now = now();
             let text = price_update(Scenario::Many, seq, now);
             let read = ServerMessage::from_json(&text).unwrap();
-            let ServerMessage::PriceUpdate { data } = read else { panic!("{read:?}") };
+            let ServerMessage::PriceUpdate { data, .. } = read else { panic!("{read:?}") };
             let tick = tick(Scenario::Many, seq, now).unwrap();
             let update = &data[tick.symbol.as_str()];
             assert_eq!(update.price.get(), tick.price.to_string());

@@ -27,16 +27,19 @@ pub(super) fn start(scenario: Scenario) -> Result<()> {
     };
     let crowd = Arc::new(Crowd::new(scenario));
     let joined = Arc::clone(&crowd);
-    thread::spawn(move || {
-        for socket in clients.incoming().flatten() {
-            let _ = join(&joined, socket);
-        }
-    });
+    thread::spawn(move || accept(&clients, &joined));
     thread::spawn(move || serve(&feed, &crowd));
     addresses.say()
 }
 
-fn join(crowd: &Mutex<Crowd<TcpStream>>, mut socket: TcpStream) -> Result<()> {
+/// Lets clients join, one after the other.
+pub(super) fn accept<C: From<TcpStream>>(listener: &TcpListener, crowd: &Mutex<Crowd<C>>) {
+    for socket in listener.incoming().flatten() {
+        let _ = join(crowd, socket);
+    }
+}
+
+fn join<C: From<TcpStream>>(crowd: &Mutex<Crowd<C>>, mut socket: TcpStream) -> Result<()> {
     socket.set_nodelay(true)?;
     let (mut request, mut byte) = (Vec::new(), [0]);
     while !handshake::is_whole(&request) {
@@ -46,7 +49,7 @@ fn join(crowd: &Mutex<Crowd<TcpStream>>, mut socket: TcpStream) -> Result<()> {
     let (symbols, answer) = handshake::answer(&request)?;
     let mut crowd = lock(crowd);
     socket.write_all(answer.as_bytes())?;
-    crowd.join(socket, &symbols);
+    crowd.join(socket.into(), &symbols);
     Ok(())
 }
 

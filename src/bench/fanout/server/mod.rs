@@ -8,6 +8,7 @@ mod crowd;
 mod feed;
 mod floor;
 mod handshake;
+mod ring;
 mod tasks;
 
 use std::io;
@@ -36,6 +37,8 @@ pub(super) enum Kind {
     Floor,
     /// The same with a task for each client.
     Tasks,
+    /// The same as `Floor` by io_uring.
+    Ring,
 }
 
 impl Kind {
@@ -45,6 +48,7 @@ impl Kind {
             Self::Axum => "axum",
             Self::Floor => "floor",
             Self::Tasks => "tasks",
+            Self::Ring => "ring",
         }
     }
 }
@@ -73,6 +77,7 @@ pub(crate) fn serve(options: &ServerOptions, runtime: &Runtime) -> Result<()> {
     match options.kind {
         Kind::Axum => runtime.block_on(axum::start(options.scenario))?,
         Kind::Floor => floor::start(options.scenario)?,
+        Kind::Ring => ring::start(options.scenario)?,
         Kind::Tasks => runtime.block_on(tasks::start(options.scenario))?,
     }
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;

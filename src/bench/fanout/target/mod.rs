@@ -23,6 +23,8 @@ use ours::Ours;
 pub(super) enum Target {
     /// `lizards provide`, fed by a JetStream
     Ours,
+    /// The same without io_uring
+    OursPlain,
     /// nats-server's own WebSocket listener, fed by core NATS
     Nats,
     /// axum's `ws` with `tokio::sync::broadcast` and `TCP_NODELAY`
@@ -31,6 +33,8 @@ pub(super) enum Target {
     Floor,
     /// The same with a task for each client
     Tasks,
+    /// The floor by io_uring: one system call for many clients
+    Ring,
 }
 
 impl Target {
@@ -38,19 +42,21 @@ impl Target {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::OursPlain => "ours-plain",
             Self::Nats => "nats",
             Self::Axum => "axum",
             Self::Floor => "floor",
             Self::Tasks => "tasks",
+            Self::Ring => "ring",
         }
     }
 
     /// What its clients speak.
     pub(super) fn protocol(self) -> Protocol {
         match self {
-            Self::Ours => Protocol::Lizards,
+            Self::Ours | Self::OursPlain => Protocol::Lizards,
             Self::Nats => Protocol::Nats,
-            Self::Axum | Self::Floor | Self::Tasks => Protocol::Plain,
+            Self::Axum | Self::Floor | Self::Tasks | Self::Ring => Protocol::Plain,
         }
     }
 }
@@ -70,19 +76,29 @@ enum Process {
 }
 
 impl Server {
-    /// Starts it, without clients. `coalesce_ms` is how long ours may hold an update back.
+    /// Starts it, without clients. `coalesce_ms` is how long ours may hold an update back, where
+    /// that is not to be as configured.
     pub(super) async fn start(
         target: Target,
         scenario: Scenario,
-        coalesce_ms: u64,
+        coalesce_ms: Option<u64>,
         config: &Config,
     ) -> Result<Self> {
         let kind = match target {
-            Target::Ours => return Ours::start(scenario, coalesce_ms, config).await,
+            Target::Ours | Target::OursPlain => {
+                let mut settings = Vec::new();
+                let coalesce = "provide.websocket.coalesce_ms";
+                settings.extend(coalesce_ms.map(|ms| (coalesce, ms.to_string())));
+                if target == Target::OursPlain {
+                    settings.push(("provide.websocket.io_uring", "false".to_owned()));
+                }
+                return Ours::start(scenario, &settings, config).await;
+            }
             Target::Nats => return NatsServer::start(config).await,
             Target::Axum => Kind::Axum,
             Target::Floor => Kind::Floor,
             Target::Tasks => Kind::Tasks,
+            Target::Ring => Kind::Ring,
         };
         let args = ["bench", "fanout-server", kind.name(), scenario.name()];
         let (helper, mut answers) = Helper::start(&args)?;

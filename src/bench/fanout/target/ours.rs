@@ -43,9 +43,10 @@ pub(super) struct Ours {
 }
 
 impl Ours {
+    /// Starts it with some keys of its configuration set.
     pub(super) async fn start(
         scenario: Scenario,
-        coalesce_ms: u64,
+        settings: &[(&str, String)],
         config: &Config,
     ) -> Result<Server> {
         let folder = TempDir::with_prefix("lizards-bench-")?;
@@ -59,15 +60,19 @@ impl Ours {
         let lease = nats.lease(WRITER_LEASE, "bench").await?;
         announce(&nats, scenario).await?;
 
-        let environment = [
-            ("LIZARDS_NATS_URL", server.url().to_owned()),
-            ("LIZARDS_DATA_DIR", folder.path().join("data").display().to_string()),
-            ("LIZARDS_PROVIDE_LISTEN", "127.0.0.1:0".to_owned()),
-            ("LIZARDS_LOG_LEVEL", "warn".to_owned()),
+        let own = [
+            ("nats.url", server.url().to_owned()),
+            ("data_dir", folder.path().join("data").display().to_string()),
+            ("provide.listen", "127.0.0.1:0".to_owned()),
+            ("log.level", "warn".to_owned()),
         ];
-        let _ = coalesce_ms;
+        let variables: Vec<_> = own
+            .iter()
+            .chain(settings)
+            .map(|(key, value)| (variable(key), value.as_str()))
+            .collect();
         let program = env::current_exe()?;
-        let mut provide = Program::start(&program, &[OsStr::new("provide")], &environment).await?;
+        let mut provide = Program::start(&program, &[OsStr::new("provide")], &variables).await?;
         let directory = Directory::follow(&nats).await?;
         let deadline = Instant::now() + START_DEADLINE;
         let address = loop {
@@ -101,6 +106,11 @@ impl Ours {
         self.lease.release().await;
         self.nats.stop().await;
     }
+}
+
+/// The environment variable of a key of the configuration.
+fn variable(key: &str) -> String {
+    format!("LIZARDS_{}", key.replace('.', "_").to_uppercase())
 }
 
 /// Makes the symbols known, as sources do: others cannot be subscribed to before their first tick.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use schemas::calendar::Calendars;
 use serde::{Deserialize, Serialize};
 
-use crate::{CandlesConfig, Error};
+use crate::{CandlesConfig, Error, validate::RulesConfig};
 
 /// How payloads are processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,14 +12,14 @@ use crate::{CandlesConfig, Error};
 pub struct Config {
     /// The address that health and metrics are served at; port 0 is any free one.
     pub listen: String,
-    /// How far after its reception an event may be dated, in seconds; one further in the future is
-    /// rejected.
+    /// How far after its reception an event may be dated, in seconds; what is done with one further
+    /// in the future says `process.rules.future`.
     pub max_future_secs: u64,
     /// The currency of prices whose source does not say, such as the rows of a CSV file: an ISO
     /// 4217 code or the ticker of a coin.
     pub currency: String,
     /// How many of the newest ticks are remembered, so that an event that comes again is rejected
-    /// as a duplicate.
+    /// as a duplicate, and prices are compared with those before them.
     pub remembered_ids: usize,
     /// When the symbols of a source are traded, as `SOURCE=CALENDAR`: `XNYS` (NYSE and Nasdaq) or
     /// `24/7`, which is that of every source not named here. A kind such as `html` names all its
@@ -30,6 +30,8 @@ pub struct Config {
     pub partitions: u16,
     /// How candles are made.
     pub candles: CandlesConfig,
+    /// What the rules do with an event that breaks them.
+    pub rules: RulesConfig,
 }
 
 impl Default for Config {
@@ -42,6 +44,7 @@ impl Default for Config {
             partitions: 15,
             calendars: vec!["file=XNYS".to_owned(), "alphavantage=XNYS".to_owned()],
             candles: CandlesConfig::default(),
+            rules: RulesConfig::default(),
         }
     }
 }
@@ -73,6 +76,7 @@ impl Config {
             );
         }
         self.calendars()?;
+        self.rules.validate()?;
         self.candles.validate()
     }
 

@@ -24,13 +24,15 @@ use jiff::SignedDuration;
 use schemas::HtmlSite;
 use service::{Context, Health, Role, ServeError};
 use tokio::net::TcpListener;
+use tracing::warn;
 
 pub use candles::CandlesConfig;
 pub use config::Config;
+pub use validate::{Action, RulesConfig};
 
 use decode::Decoder;
 use engine::Engine;
-use validate::Rules;
+use validate::{Listings, Rules};
 
 /// The role cannot start, or cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,17 @@ pub async fn run(
     let decoder = Decoder::new(&config.currency, &sites)?;
     // A century at most, says the validation.
     let max_future = i64::try_from(config.max_future_secs).unwrap_or(i64::MAX);
-    let rules = Rules { max_future: SignedDuration::from_secs(max_future) };
+    let listings = Listings::default();
+    let rules = Rules {
+        max_future: SignedDuration::from_secs(max_future),
+        calendars: calendars.clone(),
+        listings: listings.clone(),
+        config: config.rules,
+    };
+    // The first payload shall meet the lists; without them it is better judged than not at all.
+    if let Err(fault) = listings.load(&context.nats).await {
+        warn!(%fault, "the lists of symbols cannot be read yet");
+    }
 
     let stop = context.shutdown.child_token();
     let health = Health::default();
@@ -90,7 +102,8 @@ pub async fn run(
         stop.cancel();
         served
     };
+    let following = stop.run_until_cancelled(listings.follow(&context.nats));
     let engine = engine.run(&context, config.partitions, &stop);
-    let (served, (), ()) = tokio::join!(serving, engine, candles);
+    let (served, (), (), _) = tokio::join!(serving, engine, candles, following);
     served.map_err(Error::from)
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Source, tick::Utc};
+use crate::{Flag, Source, tick::Utc};
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -184,6 +184,9 @@ pub struct Update {
     pub exchange: Option<String>,
     /// Where it came from.
     pub source: Source,
+    /// What the rules found remarkable; left out where that is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
 }
 
 impl ServerMessage {

@@ -54,6 +54,12 @@ impl Decimal {
         self.0 > rust_decimal::Decimal::ZERO
     }
 
+    /// The nearest binary float: for statistics about numbers, never for a number that goes out.
+    pub fn approximate(self) -> f64 {
+        use rust_decimal::prelude::ToPrimitive;
+        self.0.to_f64().unwrap_or(f64::NAN)
+    }
+
     /// Less than zero.
     pub fn is_negative(self) -> bool {
         self.0 < rust_decimal::Decimal::ZERO

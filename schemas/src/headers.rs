@@ -23,3 +23,7 @@ pub const ERROR: &str = "Lizards-Error";
 pub const RAW_SEQUENCE: &str = "Lizards-Raw-Seq";
 /// The subject in `TICKS_RAW` of a rejected payload.
 pub const RAW_SUBJECT: &str = "Lizards-Raw-Subject";
+/// The symbol of a rejected event, as its subject token, where it could be read.
+pub const SYMBOL: &str = "Lizards-Symbol";
+/// The price of a rejected event, where it could be read.
+pub const PRICE: &str = "Lizards-Price";

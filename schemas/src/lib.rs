@@ -7,6 +7,7 @@ pub mod calendar;
 mod candle;
 mod client;
 mod decimal;
+mod flag;
 pub mod headers;
 mod html;
 pub mod http;
@@ -26,9 +27,10 @@ pub use client::{
     Subscribed, Unsubscribe, Update,
 };
 pub use decimal::{Decimal, DecimalError};
+pub use flag::Flag;
 pub use html::{HtmlField, HtmlSite};
 pub use raw::{EnvelopeError, Format, RawTick, rfc3339_nanos};
 pub use rejection::{Reason, Rejection, Stage};
 pub use source::{Source, SourceError};
 pub use symbol::{MANY_SYMBOLS, MAX_SYMBOL_BYTES, Symbol, SymbolError};
-pub use tick::{Tick, TickKind, event_id};
+pub use tick::{Tick, TickKind, event_id, event_index};

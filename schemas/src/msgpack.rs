@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rmp::encode::{self, ValueWriteError};
 use rmpv::Value;
 
-use crate::{ServerMessage, Update};
+use crate::{Flag, ServerMessage, Update};
 
 /// The name of the subprotocol, as in the header `Sec-WebSocket-Protocol`.
 pub const PROTOCOL: &str = "lizards.v1.msgpack";
@@ -71,6 +71,7 @@ struct Price<'a> {
     size: Option<&'a str>,
     exchange: Option<&'a str>,
     source: &'a str,
+    flags: &'a [Flag],
 }
 
 impl<'a> Price<'a> {
@@ -84,12 +85,13 @@ impl<'a> Price<'a> {
             size: update.size.as_ref().map(|size| size.get()),
             exchange: update.exchange.as_deref(),
             source: update.source.as_str(),
+            flags: &update.flags,
         }
     }
 
     fn write(&self, bytes: &mut Vec<u8>) -> Written {
         encode::write_str(bytes, self.symbol)?;
-        encode::write_map_len(bytes, 7)?;
+        encode::write_map_len(bytes, if self.flags.is_empty() { 7 } else { 8 })?;
         encode::write_str(bytes, "price")?;
         encode::write_str(bytes, self.price)?;
         encode::write_str(bytes, "timestamp")?;
@@ -103,7 +105,13 @@ impl<'a> Price<'a> {
         encode::write_str(bytes, "exchange")?;
         optional(bytes, self.exchange)?;
         encode::write_str(bytes, "source")?;
-        encode::write_str(bytes, self.source)
+        encode::write_str(bytes, self.source)?;
+        if !self.flags.is_empty() {
+            encode::write_str(bytes, "flags")?;
+            encode::write_array_len(bytes, u32::try_from(self.flags.len()).unwrap_or(u32::MAX))?;
+            self.flags.iter().try_for_each(|flag| encode::write_str(bytes, flag.as_str()))?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{Decimal, Symbol};
+
 /// The kinds of reasons, few and stable: each is the last token of a subject in `TICKS_REJECTED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -19,11 +21,27 @@ pub enum Reason {
     Duplicate,
     /// The event is dated further in the future than clocks differ.
     Future,
+    /// The event was older when it was received than its source's data may be.
+    Stale,
+    /// The event is dated before the tick before it, or was to become a tick after later ones.
+    OutOfOrder,
+    /// The price is far from those before it.
+    Outlier,
+    /// The event happened before or after the regular session of its exchange.
+    ExtendedHours,
+    /// The event happened while its exchange was closed.
+    Closed,
+    /// No source has announced the symbol.
+    UnknownSymbol,
+    /// Trading in the symbol is halted.
+    Halted,
+    /// The payload breaks the program that reads it.
+    Poison,
 }
 
 impl Reason {
     /// All reasons there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 15] = [
         Self::Envelope,
         Self::Malformed,
         Self::MissingField,
@@ -31,6 +49,14 @@ impl Reason {
         Self::ProviderError,
         Self::Duplicate,
         Self::Future,
+        Self::Stale,
+        Self::OutOfOrder,
+        Self::Outlier,
+        Self::ExtendedHours,
+        Self::Closed,
+        Self::UnknownSymbol,
+        Self::Halted,
+        Self::Poison,
     ];
 
     /// As in subjects, headers and metric labels.
@@ -43,7 +69,20 @@ impl Reason {
             Self::ProviderError => "provider_error",
             Self::Duplicate => "duplicate",
             Self::Future => "future",
+            Self::Stale => "stale",
+            Self::OutOfOrder => "out_of_order",
+            Self::Outlier => "outlier",
+            Self::ExtendedHours => "extended_hours",
+            Self::Closed => "closed",
+            Self::UnknownSymbol => "unknown_symbol",
+            Self::Halted => "halted",
+            Self::Poison => "poison",
         }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 }
 
@@ -82,16 +121,18 @@ pub struct Rejection {
     pub stage: Stage,
     /// What exactly: the field, its value and its fault.
     pub detail: String,
+    /// Whose price it was, where that could be read.
+    pub price: Option<(Symbol, Decimal)>,
 }
 
 impl Rejection {
     /// A rejection by a decoder.
     pub fn decode(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, stage: Stage::Decode, detail: detail.into() }
+        Self { reason, stage: Stage::Decode, detail: detail.into(), price: None }
     }
 
     /// A rejection by a rule.
     pub fn validate(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, stage: Stage::Validate, detail: detail.into() }
+        Self { reason, stage: Stage::Validate, detail: detail.into(), price: None }
     }
 }

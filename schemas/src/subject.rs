@@ -38,6 +38,9 @@ pub const POSITIONS: &str = "positions";
 /// The key in [`CONFIG`] of the symbols that sources say they will deliver.
 pub const SYMBOLS_KEY: &str = "symbols";
 
+/// The key in [`CONFIG`] of the symbols whose trading is halted, which an operator writes.
+pub const HALTED_KEY: &str = "halted";
+
 const TICK_PREFIX: &str = "ticks.norm.";
 
 /// Where a raw payload goes; `None` is a payload of many symbols.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use validator::{Validate, ValidationError};
 
-use crate::{Decimal, Source, Symbol};
+use crate::{Decimal, Flag, Source, Symbol};
 
 /// What a tick tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,11 +62,19 @@ pub struct Tick {
     pub source: Source,
     /// The sequence in `TICKS_RAW` of the payload it came from.
     pub raw_seq: u64,
+    /// What the rules found remarkable; left out where that is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
 }
 
 /// The id of the `index`th event (from 0) in the payload with the message id `raw_id`.
 pub fn event_id(raw_id: &str, index: usize) -> String {
     format!("{raw_id}.{index}")
+}
+
+/// The index in an [`event_id`].
+pub fn event_index(id: &str) -> Option<usize> {
+    id.rsplit_once('.')?.1.parse().ok()
 }
 
 fn positive(price: &Decimal) -> Result<(), ValidationError> {
@@ -120,6 +128,7 @@ mod tests {
             received_at: "2024-01-01T00:00:00Z".parse().unwrap(),
             source: Source::new("file").unwrap(),
             raw_seq: 18,
+            flags: Vec::new(),
         }
     }
 
@@ -131,6 +140,10 @@ mod tests {
             r#"{"id":"file:3f:17.0","symbol":"IBM","price":"184.2100","size":"100","currency":"USD","exchange":"P","kind":"trade","ts":"2013-10-07T13:30:00.123456789Z","received_at":"2024-01-01T00:00:00Z","source":"file","raw_seq":18}"#
         );
         assert_eq!(serde_json::from_str::<Tick>(&json).unwrap(), tick());
+        let flagged = Tick { flags: vec![Flag::Outlier, Flag::PostMarket], ..tick() };
+        let json = serde_json::to_string(&flagged).unwrap();
+        assert!(json.ends_with(r#","raw_seq":18,"flags":["outlier","post_market"]}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Tick>(&json).unwrap(), flagged);
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn tick(seq: u64, ts: &str) -> StoredTick {
         received_at: ts,
         source: Source::new("test").expect("a source"),
         raw_seq: seq,
+        flags: Vec::new(),
     };
     StoredTick::new(tick, seq).expect("it can be stored")
 }

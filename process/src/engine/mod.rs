@@ -22,11 +22,12 @@
 //!    is lost; by 2 what is not stored yet belongs, in its stream, after all of the partition that
 //!    is, so the order holds, too. It does not matter whether a crash came between a tick and a
 //!    rejection of one payload, or how far one stream was ahead of the other.
-//! 5. *The same judgement.* Decoders and rules see nothing but the payload, its envelope and the ids
-//!    of the [`Memory`](crate::validate::Memory). That holds the newest ticks *before* the event: it is
-//!    filled with the ticks before the first payload, and then, as payloads are taken, with each
-//!    tick found stored or sent. So an event that is taken again meets the memory it met before: it
-//!    is never a duplicate of itself, and one that was a duplicate still is.
+//! 5. *The same judgement.* Decoders and rules see nothing but the payload, its envelope, the
+//!    settings and the [`State`](crate::validate::State). That depends on the ticks *before* the
+//!    event: it is filled with those before the first payload, and then, as payloads are taken, with
+//!    each tick found stored or sent. So an event that is taken again meets the state it met before:
+//!    it is never a duplicate of itself, one that was a duplicate still is, and a price is compared
+//!    with the same prices.
 //!
 //! A session has one publisher and one reader for all its partitions, so what holds for one holds
 //! for all at once: they are one partition for as long as it lasts. A partition moves between two
@@ -38,8 +39,10 @@
 //! That place is taken from receipts: what a session sends later is stored later. While a session
 //! still walks over what others have stored before it, the place stays where it began.
 //!
-//! How far the memories of two owners reach back may differ: each remembers the newest ids of its
-//! own partitions. What the memory has forgotten, the stream may still know: its receipt then says
+//! How far the memories of two owners reach back may differ: each remembers the newest ticks of its
+//! own partitions. For a price that only changes what is flagged; and where outliers are rejected, an
+//! event that is not stored as a tick, though later ones of its partition are, was rejected, and
+//! stays so. What the memory of ids has forgotten, the stream may still know: its receipt then says
 //! `duplicate`. To know whether that is our own message of a session before, the session ends, and
 //! the next one reads again: what it finds stored was our own, and otherwise the event is rejected
 //! as a duplicate. It is rejected in its place, for no rejection is sent before every tick before it

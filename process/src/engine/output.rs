@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use nats::{Message, NewMessage};
-use schemas::{Reason, Rejection, Source, Tick, headers, rfc3339_nanos, subject};
+use schemas::{
+    Decimal, Reason, Rejection, Source, Symbol, Tick, event_index, headers, rfc3339_nanos, subject,
+};
+
+use crate::validate::Place;
 
 /// The source in the subject of a payload whose envelope does not say.
 const UNKNOWN_SOURCE: &str = "unknown";
@@ -54,6 +58,10 @@ pub(super) fn rejection(raw: &Message, event_id: &str, rejection: &Rejection) ->
         (headers::RAW_SEQUENCE, raw.sequence.to_string()),
         (headers::RAW_SUBJECT, raw.subject.clone()),
     ];
+    if let Some((symbol, price)) = &rejection.price {
+        headers.push((headers::SYMBOL, symbol.token().into_owned()));
+        headers.push((headers::PRICE, price.to_string()));
+    }
     let repeated = REPEATED.iter().filter_map(|name| Some((*name, raw.header(name)?.to_owned())));
     headers.extend(repeated);
     NewMessage {
@@ -64,17 +72,18 @@ pub(super) fn rejection(raw: &Message, event_id: &str, rejection: &Rejection) ->
 }
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    Tick,
-    Rejection(Reason),
+    Tick(Box<Tick>),
+    /// With whose price it was, where that is known.
+    Rejection(Reason, Option<(Symbol, Decimal)>),
 }
 
 /// An event that is stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) subject: String,
-    pub(super) raw_sequence: u64,
+    pub(super) place: Place,
     pub(super) event_id: String,
     pub(super) fate: Fate,
 }
@@ -85,14 +94,17 @@ impl Stored {
         let id = message.header(headers::MESSAGE_ID)?;
         let raw_sequence = message.header(headers::RAW_SEQUENCE)?.parse().ok()?;
         let (event_id, fate) = match message.header(headers::REASON) {
-            None => (id, Fate::Tick),
+            None => (id, Fate::Tick(serde_json::from_slice(&message.body).ok()?)),
             Some(name) => {
-                let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == name)?;
-                (id.rsplit_once('@')?.0, Fate::Rejection(reason))
+                let symbol = message.header(headers::SYMBOL).map(Symbol::from_token);
+                let price = message.header(headers::PRICE).map(Decimal::parse);
+                let price = symbol.and_then(Result::ok).zip(price.and_then(Result::ok));
+                (id.rsplit_once('@')?.0, Fate::Rejection(Reason::from_name(name)?, price))
             }
         };
+        let place = (raw_sequence, event_index(event_id)?);
         let (subject, event_id) = (message.subject.clone(), event_id.to_owned());
-        Some(Self { subject, raw_sequence, event_id, fate })
+        Some(Self { subject, place, event_id, fate })
     }
 }
 
@@ -156,8 +168,22 @@ mod tests {
             assert_eq!(message.header(name), Some(value), "{name}");
         }
         let read = Stored::read(&message).unwrap();
-        assert_eq!((read.raw_sequence, &*read.event_id), (7, "e@1.0"));
-        assert_eq!(read.fate, Fate::Rejection(Reason::Malformed));
+        assert_eq!((read.place, &*read.event_id), ((7, 0), "e@1.0"));
+        assert_eq!(read.fate, Fate::Rejection(Reason::Malformed, None));
+    }
+
+    #[test]
+    fn a_rejected_price_is_named_and_read_back() {
+        let price = (Symbol::new("BRK.B").unwrap(), Decimal::parse("1.50").unwrap());
+        let why = Rejection {
+            price: Some(price.clone()),
+            ..Rejection::validate(Reason::Outlier, "far away")
+        };
+        let message = stored(rejection(&raw(&[]), "e.3", &why));
+        assert_eq!(message.header("Lizards-Symbol"), Some("BRK=2EB"));
+        let read = Stored::read(&message).unwrap();
+        assert_eq!(read.place, (7, 3));
+        assert_eq!(read.fate, Fate::Rejection(Reason::Outlier, Some(price)));
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Home {
     }
 }
 
-fn of_symbol(symbol: &Symbol, count: u16) -> u16 {
+/// The partition of a symbol.
+pub(super) fn of_symbol(symbol: &Symbol, count: u16) -> u16 {
     of_token(&symbol.token(), count)
 }
 

@@ -5,20 +5,28 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use nats::{Broker, BrokerError, Message, Reader, Start, topology::Stream};
+use schemas::Reason;
 
 use super::{
     output::{Fate, Stored},
     partition,
     positions::{Position, Progress},
 };
-use crate::validate::Memory;
+use crate::validate::{CONFIRMED_WITHIN, Place, State};
 
 /// How long a stored message may keep us waiting.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known of the events of payloads that are read again.
-pub(super) enum Recovery {
+pub(super) struct Recovery {
+    known: Known,
+    /// The newest event of each partition that is a tick.
+    newest_ticks: BTreeMap<u16, Place>,
+}
+
+enum Known {
     /// One writer: the stored events are walked along, payload by payload, while their payloads are
     /// read again. It holds the events of one payload at a time, however much there is to walk along.
     Walking { ticks: Walk, rejections: Walk },
@@ -29,56 +37,98 @@ pub(super) enum Recovery {
 
 impl Recovery {
     /// Finds in both streams where the events of the raw message `first` and later ones begin, and
-    /// fills the memory with the ids of the ticks before.
+    /// fills the state with what came before. `outliers` says whether rejected ones are a part of
+    /// that.
     pub(super) async fn open(
         broker: &dyn Broker,
-        first: u64,
-        memory: &mut Memory,
+        first: &Message,
+        state: &mut State,
+        outliers: bool,
     ) -> Result<Self, BrokerError> {
+        let (first, first_stored_at) = (first.sequence, first.stored_at);
         let ticks = Bounds::find(broker, Stream::Ticks, first).await?;
-        let remembered = ticks.before(memory.capacity());
+        let remembered = ticks.before(state.capacity());
+        newest_ticks(broker, *remembered.start(), state, |_| true).await?;
         let mut walk = Walk::open(broker, Stream::Ticks, remembered).await?;
-        while let Some(tick) = walk.next().await? {
-            memory.remember(&tick.event_id);
+        while let Some(stored) = walk.next().await? {
+            remember(state, &stored);
         }
         let rejections = Bounds::find(broker, Stream::Rejected, first).await?;
-        Ok(Self::Walking {
-            ticks: Walk::open(broker, Stream::Ticks, ticks.after()).await?,
-            rejections: Walk::open(broker, Stream::Rejected, rejections.after()).await?,
+        if outliers {
+            let from = first.saturating_sub(CONFIRMED_WITHIN);
+            let before = Bounds::find(broker, Stream::Rejected, from).await?;
+            let range = before.boundary..=rejections.boundary - 1;
+            let mut walk = Walk::open(broker, Stream::Rejected, range).await?;
+            while let Some(stored) = walk.next().await? {
+                remember(state, &stored);
+            }
+        }
+        // A tick that was there before the payload is not of this stream of payloads, but of one
+        // that was deleted.
+        let newest = ticks.newest.filter(|_| ticks.stored_at >= first_stored_at);
+        Ok(Self {
+            known: Known::Walking {
+                ticks: Walk::open(broker, Stream::Ticks, ticks.after()).await?,
+                rejections: Walk::open(broker, Stream::Rejected, rejections.after()).await?,
+            },
+            newest_ticks: newest.into_iter().map(|place| (0, place)).collect(),
         })
     }
 
-    /// Reads what is stored behind the positions of `count` partitions, and fills the memory with
-    /// the newest ticks before them.
+    /// Reads what is stored behind the positions of `count` partitions, and fills the state with
+    /// the newest ticks before them, and as many rejected `outliers`.
     pub(super) async fn load(
         broker: &dyn Broker,
         progress: &Progress,
         count: u16,
-        memory: &mut Memory,
+        state: &mut State,
+        outliers: bool,
     ) -> Result<Self, BrokerError> {
         let Position { raw, ticks, rejected } = progress.least();
+        let is_done = |partition: u16, stored: &Stored| {
+            progress.of(partition).is_some_and(|position| stored.place.0 <= position.raw)
+        };
         let mut fates = BTreeMap::<u64, HashMap<String, Fate>>::new();
         let mut add = |stored: Stored| {
-            if stored.raw_sequence > raw {
-                let of_payload = fates.entry(stored.raw_sequence).or_default();
+            if stored.place.0 > raw {
+                let of_payload = fates.entry(stored.place.0).or_default();
                 of_payload.insert(stored.event_id, stored.fate);
             }
         };
-        let remembered = u64::try_from(memory.capacity()).unwrap_or(u64::MAX);
-        let mut walk =
-            Walk::behind(broker, Stream::Ticks, ticks.saturating_sub(remembered)).await?;
+        let remembered = u64::try_from(state.capacity()).unwrap_or(u64::MAX);
+        let behind = ticks.saturating_sub(remembered);
+        newest_ticks(broker, behind + 1, state, |stored| {
+            is_done(partition::of_subject(&stored.subject, count), stored)
+        })
+        .await?;
+        let mut newest = BTreeMap::new();
+        let mut walk = Walk::behind(broker, Stream::Ticks, behind).await?;
         while let Some(tick) = walk.next().await? {
-            let position = progress.of(partition::of_subject(&tick.subject, count));
-            if position.is_some_and(|position| tick.raw_sequence <= position.raw) {
-                memory.remember(&tick.event_id);
+            let partition = partition::of_subject(&tick.subject, count);
+            if is_done(partition, &tick) {
+                remember(state, &tick);
             }
+            newest.insert(partition, tick.place);
             add(tick);
         }
-        let mut walk = Walk::behind(broker, Stream::Rejected, rejected).await?;
+        let remembered = if outliers { CONFIRMED_WITHIN } else { 0 };
+        let behind = rejected.saturating_sub(remembered);
+        let mut walk = Walk::behind(broker, Stream::Rejected, behind).await?;
         while let Some(rejection) = walk.next().await? {
+            if let Fate::Rejection(_, Some((symbol, _))) = &rejection.fate
+                && is_done(partition::of_symbol(symbol, count), &rejection)
+            {
+                remember(state, &rejection);
+            }
             add(rejection);
         }
-        Ok(Self::Loaded(fates))
+        Ok(Self { known: Known::Loaded(fates), newest_ticks: newest })
+    }
+
+    /// Whether an event that is not stored as a tick was rejected: later ones of its partition are
+    /// ticks.
+    pub(super) fn was_rejected(&self, partition: u16, place: Place) -> bool {
+        self.newest_ticks.get(&partition).is_some_and(|newest| place < *newest)
     }
 
     /// What became of the events of this raw message, by event id. Its sequence grows from call to
@@ -87,9 +137,9 @@ impl Recovery {
         &mut self,
         raw_sequence: u64,
     ) -> Result<HashMap<String, Fate>, BrokerError> {
-        let (ticks, rejections) = match self {
-            Self::Walking { ticks, rejections } => (ticks, rejections),
-            Self::Loaded(loaded) => {
+        let (ticks, rejections) = match &mut self.known {
+            Known::Walking { ticks, rejections } => (ticks, rejections),
+            Known::Loaded(loaded) => {
                 let mut rest = loaded.split_off(&raw_sequence);
                 let fates = rest.remove(&raw_sequence).unwrap_or_default();
                 *loaded = rest;
@@ -99,7 +149,7 @@ impl Recovery {
         let mut fates = HashMap::new();
         for walk in [ticks, rejections] {
             while let Some(stored) = walk.next_up_to(raw_sequence).await? {
-                if stored.raw_sequence == raw_sequence {
+                if stored.place.0 == raw_sequence {
                     fates.insert(stored.event_id, stored.fate);
                 }
             }
@@ -109,19 +159,51 @@ impl Recovery {
 
     /// The newest payload of which something is known to be stored; 0 where that is not told.
     pub(super) fn newest_payload(&self) -> u64 {
-        match self {
-            Self::Walking { .. } => 0,
-            Self::Loaded(fates) => fates.last_key_value().map_or(0, |(sequence, _)| *sequence),
+        match &self.known {
+            Known::Walking { .. } => 0,
+            Known::Loaded(fates) => fates.last_key_value().map_or(0, |(sequence, _)| *sequence),
         }
     }
 
-    /// Nothing is left that is known.
-    pub(super) fn is_over(&self) -> bool {
-        match self {
-            Self::Walking { ticks, rejections } => ticks.is_over() && rejections.is_over(),
-            Self::Loaded(fates) => fates.is_empty(),
+    /// After this raw message, or even before it, nothing of use is left.
+    pub(super) fn is_over(&self, raw_sequence: u64) -> bool {
+        let nothing_known = match &self.known {
+            Known::Walking { ticks, rejections } => ticks.is_over() && rejections.is_over(),
+            Known::Loaded(fates) => fates.is_empty(),
+        };
+        nothing_known && self.newest_ticks.values().all(|newest| newest.0 < raw_sequence)
+    }
+}
+
+/// The state remembers what is stored.
+fn remember(state: &mut State, stored: &Stored) {
+    match &stored.fate {
+        Fate::Tick(tick) => state.tick(tick, stored.place),
+        Fate::Rejection(Reason::Outlier, Some((symbol, price))) => {
+            state.rejected_outlier(symbol, *price, stored.place);
+        }
+        Fate::Rejection(..) => {}
+    }
+}
+
+/// Fills the state with the newest ticks of the symbols that have none from there on, if they are
+/// `wanted`.
+async fn newest_ticks(
+    broker: &dyn Broker,
+    before: u64,
+    state: &mut State,
+    wanted: impl Fn(&Stored) -> bool,
+) -> Result<(), BrokerError> {
+    let (_, newest) = broker.newest_per_subject(Stream::Ticks).await?;
+    for message in newest.iter().rev().filter(|message| message.sequence < before) {
+        if let Some(stored) = Stored::read(message)
+            && wanted(&stored)
+            && let Fate::Tick(tick) = &stored.fate
+        {
+            state.newest(tick, stored.place);
         }
     }
+    Ok(())
 }
 
 /// Where in a stream the events of a raw message and later ones begin.
@@ -132,6 +214,10 @@ struct Bounds {
     boundary: u64,
     /// The newest sequence.
     last: u64,
+    /// The newest event, where it is one of ours.
+    newest: Option<Place>,
+    /// When the newest message was stored.
+    stored_at: Timestamp,
 }
 
 impl Bounds {
@@ -142,22 +228,30 @@ impl Bounds {
         raw_sequence: u64,
     ) -> Result<Self, BrokerError> {
         let Some(newest) = broker.last(stream, stream.subjects()).await? else {
-            return Ok(Self { first: 1, boundary: 1, last: 0 });
+            return Ok(Self {
+                first: 1,
+                boundary: 1,
+                last: 0,
+                newest: None,
+                stored_at: Timestamp::MIN,
+            });
         };
         let (first, last) = (broker.state(stream).await?.first_sequence, newest.sequence);
         let (mut low, mut high) = (first, last + 1);
-        if Stored::read(&newest).is_some_and(|stored| stored.raw_sequence < raw_sequence) {
+        let stored_at = newest.stored_at;
+        let newest = Stored::read(&newest).map(|stored| stored.place);
+        if newest.is_some_and(|place| place.0 < raw_sequence) {
             low = high;
         }
         while low < high {
             let middle = low + (high - low) / 2;
             let mut walk = Walk::open(broker, stream, middle..=last).await?;
             match walk.next().await? {
-                Some(stored) if stored.raw_sequence < raw_sequence => low = walk.position + 1,
+                Some(stored) if stored.place.0 < raw_sequence => low = walk.position + 1,
                 _ => high = middle,
             }
         }
-        Ok(Self { first, boundary: low, last })
+        Ok(Self { first, boundary: low, last, newest, stored_at })
     }
 
     /// The newest `count` messages before.
@@ -174,7 +268,7 @@ impl Bounds {
 }
 
 /// The stored events in a range of a stream. What others wrote is passed over.
-pub(super) struct Walk {
+struct Walk {
     stream: Stream,
     /// `None` where nothing is left.
     reader: Option<Box<dyn Reader>>,
@@ -224,7 +318,7 @@ impl Walk {
     /// The next event, unless it is of a later raw message.
     async fn next_up_to(&mut self, raw_sequence: u64) -> Result<Option<Stored>, BrokerError> {
         self.peeked = self.next().await?;
-        Ok(self.peeked.take_if(|stored| stored.raw_sequence <= raw_sequence))
+        Ok(self.peeked.take_if(|stored| stored.place.0 <= raw_sequence))
     }
 
     async fn message(&mut self) -> Result<Option<Message>, BrokerError> {

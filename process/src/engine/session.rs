@@ -25,7 +25,7 @@ use super::{
     positions::Progress,
     recovery::Recovery,
 };
-use crate::validate::{Memory, duplicate};
+use crate::validate::{Context, State};
 
 /// What a session writes.
 const OUTPUT: [Stream; 2] = [Stream::Ticks, Stream::Rejected];
@@ -56,7 +56,7 @@ pub(super) struct Session<'a> {
     share: Option<Share>,
     /// `None` once no payload is left that an earlier session has worked on.
     recovery: Option<Recovery>,
-    memory: Memory,
+    state: State,
     /// Payloads not done with, in order. Bounded by [`MAX_PENDING`].
     pending: VecDeque<Pending>,
     /// How many payloads were done with before the first of `pending`.
@@ -114,24 +114,25 @@ struct Held {
 impl<'a> Session<'a> {
     /// Takes over what it writes, and what it reads.
     pub(super) async fn open(engine: &'a mut Engine) -> Result<Self, BrokerError> {
-        let memory = Memory::new(engine.remembered_ids);
+        let state = State::new(engine.remembered_ids);
         match engine.owned.clone() {
-            Some(owned) => Self::open_share(engine, owned, memory).await,
-            None => Self::open_whole(engine, memory).await,
+            Some(owned) => Self::open_share(engine, owned, state).await,
+            None => Self::open_whole(engine, state).await,
         }
     }
 
     /// As the only writer. Waits for the first payload.
-    async fn open_whole(engine: &'a mut Engine, mut memory: Memory) -> Result<Self, BrokerError> {
+    async fn open_whole(engine: &'a mut Engine, mut state: State) -> Result<Self, BrokerError> {
         let broker: Arc<dyn Broker> = Arc::clone(&engine.broker);
         // In this order: from here on nobody else writes, so what is read later is all there is.
         let publisher = broker.publisher(&OUTPUT, Exclusivity::Exclusive).await?;
         let mut consumer = broker.consumer(&PROCESS).await?;
         engine.check.pass();
         let first = consumer.next().await?;
-        let recovery = Recovery::open(&*broker, first.sequence, &mut memory).await?;
+        let outliers = engine.rules.rejects_outliers();
+        let recovery = Recovery::open(&*broker, &first, &mut state, outliers).await?;
         let input = Input::Whole(consumer);
-        let mut session = Self::begin(engine, publisher, input, None, recovery, memory);
+        let mut session = Self::begin(engine, publisher, input, None, recovery, state);
         session.take(first).await?;
         Ok(session)
     }
@@ -140,21 +141,23 @@ impl<'a> Session<'a> {
     async fn open_share(
         engine: &'a mut Engine,
         Owned { partitions, positions }: Owned,
-        mut memory: Memory,
+        mut state: State,
     ) -> Result<Self, BrokerError> {
         let broker: Arc<dyn Broker> = Arc::clone(&engine.broker);
         // In this order, too.
         let publisher = broker.partition_publisher(&OUTPUT, &partitions).await?;
         let own = partitions.own.iter().copied();
         let progress = Progress::load(positions, own, engine.save_every).await?;
-        let recovery = Recovery::load(&*broker, &progress, partitions.count, &mut memory).await?;
+        let outliers = engine.rules.rejects_outliers();
+        let recovery =
+            Recovery::load(&*broker, &progress, partitions.count, &mut state, outliers).await?;
         let least = progress.least();
         let start = Start::Sequence(least.raw + 1);
         let input = Input::Shared(broker.reader(Stream::Raw, &[], start).await?);
         engine.check.pass();
         let recovered = recovery.newest_payload();
         let share = Share { partitions, progress, recovered, stored: least };
-        Ok(Self::begin(engine, publisher, input, Some(share), recovery, memory))
+        Ok(Self::begin(engine, publisher, input, Some(share), recovery, state))
     }
 
     fn begin(
@@ -163,7 +166,7 @@ impl<'a> Session<'a> {
         input: Input,
         share: Option<Share>,
         recovery: Recovery,
-        memory: Memory,
+        state: State,
     ) -> Self {
         let seen = share.as_ref().map_or(0, |share| share.stored.raw);
         Self {
@@ -172,7 +175,7 @@ impl<'a> Session<'a> {
             input,
             share,
             recovery: Some(recovery),
-            memory,
+            state,
             pending: VecDeque::new(),
             finished: 0,
             ticks: VecDeque::new(),
@@ -233,7 +236,7 @@ impl<'a> Session<'a> {
                 home
             }
         };
-        let fates = self.fates(message.sequence).await?;
+        let mut fates = self.fates(message.sequence).await?;
         let symbol = subject::symbol_of_raw(&message.subject);
         let raw = RawTick::from_message(|name| message.header(name), symbol, message.body.clone());
         let mut pending = Pending {
@@ -246,7 +249,7 @@ impl<'a> Session<'a> {
             rejections: Vec::new(),
         };
         match raw {
-            Ok(raw) => self.judge(&message, &raw, home, &fates, &mut pending),
+            Ok(raw) => self.judge(&message, &raw, home, &mut fates, &mut pending),
             Err(fault) => {
                 let id = message.header(headers::MESSAGE_ID).map_or_else(
                     || event_id(&format!("{}:{}", subject::TICKS_RAW, message.sequence), 0),
@@ -256,8 +259,10 @@ impl<'a> Session<'a> {
                 let partition = home.partition();
                 let is_due =
                     self.share.as_ref().is_none_or(|own| own.is_due(partition, message.sequence));
-                if is_due && !pending.is_stored(fates.get(&id).copied()) {
-                    self.reject(&message, &id, partition, &rejection, &mut pending);
+                match fates.remove(&id) {
+                    _ if !is_due => {}
+                    Some(fate) => pending.found(&fate),
+                    None => self.reject(&message, &id, partition, &rejection, &mut pending),
                 }
             }
         }
@@ -271,7 +276,7 @@ impl<'a> Session<'a> {
         message: &Message,
         raw: &RawTick,
         home: Home,
-        fates: &HashMap<String, Fate>,
+        fates: &mut HashMap<String, Fate>,
         pending: &mut Pending,
     ) {
         let mut events = std::mem::take(&mut self.engine.events);
@@ -287,27 +292,31 @@ impl<'a> Session<'a> {
                     partition
                 }
             };
-            if !fates.is_empty() {
-                let id = event_id(&raw.id, index);
-                let fate = fates.get(&id).copied();
-                if fate == Some(Fate::Tick) {
-                    self.memory.remember(&id);
+            let place = (message.sequence, index);
+            if !fates.is_empty()
+                && let Some(fate) = fates.remove(&event_id(&raw.id, index))
+            {
+                match &fate {
+                    Fate::Tick(tick) => self.state.tick(tick, place),
+                    Fate::Rejection(Reason::Outlier, Some((symbol, price))) => {
+                        self.state.rejected_outlier(symbol, *price, place);
+                    }
+                    Fate::Rejection(..) => {}
                 }
-                if pending.is_stored(fate) {
-                    continue;
-                }
+                pending.found(&fate);
+                continue;
             }
-            let tick = event
-                .and_then(|event| {
-                    self.engine.rules.tick(event, index, raw, message.sequence, &self.memory)
-                })
-                .and_then(|tick| match self.engine.repeats.contains(&(message.sequence, index)) {
-                    true => Err(duplicate(&tick.id)),
-                    false => Ok(tick),
-                });
+            let recovery = self.recovery.as_ref();
+            let context = Context {
+                raw,
+                place,
+                was_rejected: recovery.is_some_and(|known| known.was_rejected(partition, place)),
+                is_repeat: self.engine.repeats.contains(&place),
+            };
+            let tick =
+                event.and_then(|event| self.engine.rules.judge(event, &context, &mut self.state));
             match tick {
                 Ok(tick) => {
-                    self.memory.remember(&tick.id);
                     let sent = Sent { payload: self.taken(), tick: Some(index), partition };
                     self.ticks.push_back((sent, output::tick(&tick)));
                     self.ticks_made += 1;
@@ -343,7 +352,7 @@ impl<'a> Session<'a> {
     async fn fates(&mut self, sequence: u64) -> Result<HashMap<String, Fate>, BrokerError> {
         let Some(recovery) = &mut self.recovery else { return Ok(HashMap::new()) };
         let fates = recovery.fates(sequence).await?;
-        if recovery.is_over() {
+        if recovery.is_over(sequence) {
             self.recovery = None;
         }
         Ok(fates)
@@ -492,13 +501,11 @@ async fn saved(share: &mut Option<Share>) -> Result<(), BrokerError> {
 }
 
 impl Pending {
-    /// Counts an event that an earlier session has stored; false where none has.
-    fn is_stored(&mut self, fate: Option<Fate>) -> bool {
+    /// Counts an event that an earlier session has stored.
+    fn found(&mut self, fate: &Fate) {
         match fate {
-            Some(Fate::Tick) => self.ticks += 1,
-            Some(Fate::Rejection(reason)) => self.rejections.push(reason),
-            None => return false,
+            Fate::Tick(_) => self.ticks += 1,
+            Fate::Rejection(reason, _) => self.rejections.push(*reason),
         }
-        true
     }
 }

@@ -1,33 +1,96 @@
-//! From what a payload tells to a tick that can be trusted.
+//! From what a payload tells to a tick that can be trusted, or at least one that says why not.
+//!
+//! What has not the shape of a tick is rejected. Beyond that each rule is off, flags or rejects as
+//! [`RulesConfig`] says. By default nothing that a provider really sent is lost: only an event of
+//! the future is rejected, for it would stay the newest.
 
+mod config;
+mod history;
+mod listings;
 mod memory;
+mod outlier;
+#[cfg(test)]
+mod real_day;
+mod shape;
+mod state;
+#[cfg(test)]
+mod tests;
 
-use jiff::{SignedDuration, Timestamp};
-use schemas::{RawTick, Reason, Rejection, Tick, event_id};
-use validator::{Validate, ValidationError, ValidationErrors};
+use std::fmt::Display;
+
+use jiff::SignedDuration;
+use schemas::{
+    Flag, RawTick, Reason, Rejection, Tick,
+    calendar::{Calendars, Phase},
+    event_id,
+};
 
 use crate::decode::Decoded;
 
-pub(crate) use memory::Memory;
+pub use config::{Action, RulesConfig};
+pub(crate) use history::{CONFIRMED_WITHIN, Place};
+pub(crate) use listings::Listings;
+pub(crate) use state::State;
 
-/// The rules that a tick must keep. They look at nothing but the event, its envelope and the ticks
-/// before it, so that an event that is processed again is judged again in the same way.
+/// The rules that a tick must keep. They look at nothing but the event, its envelope, the [`State`]
+/// and the [`Listings`], so that an event that is processed again is judged again in the same way.
 pub(crate) struct Rules {
+    pub(crate) config: RulesConfig,
     pub(crate) max_future: SignedDuration,
+    pub(crate) calendars: Calendars,
+    pub(crate) listings: Listings,
+}
+
+/// What is judged beside the event itself.
+pub(crate) struct Context<'a> {
+    pub(crate) raw: &'a RawTick,
+    pub(crate) place: Place,
+    /// An earlier session has not made the event a tick, though it did later ones: so it was
+    /// rejected. That matters where what it was compared with is not known any more.
+    pub(crate) was_rejected: bool,
+    /// The stream has dropped the event as one that it has: it is older than the memory.
+    pub(crate) is_repeat: bool,
+}
+
+/// The flags of an event so far.
+struct Verdict(Vec<Flag>);
+
+impl Verdict {
+    /// An event has broken a rule.
+    fn broken(
+        &mut self,
+        action: Action,
+        flag: Flag,
+        reason: Reason,
+        detail: impl FnOnce() -> String,
+    ) -> Result<(), Rejection> {
+        match action {
+            Action::Off => Ok(()),
+            Action::Flag => {
+                self.0.push(flag);
+                Ok(())
+            }
+            Action::Reject => Err(Rejection::validate(reason, detail())),
+        }
+    }
 }
 
 impl Rules {
-    /// The tick of an event, or the rule that it breaks. Ids are remembered by whoever stores.
-    pub(crate) fn tick(
+    /// Whether rejected outliers count for what is judged later.
+    pub(crate) fn rejects_outliers(&self) -> bool {
+        self.config.outlier == Action::Reject
+    }
+
+    /// The tick of an event, or the rule that it breaks; the state remembers either.
+    pub(crate) fn judge(
         &self,
         event: Decoded,
-        index: usize,
-        raw: &RawTick,
-        raw_seq: u64,
-        memory: &Memory,
+        context: &Context<'_>,
+        state: &mut State,
     ) -> Result<Tick, Rejection> {
-        let tick = Tick {
-            id: event_id(&raw.id, index),
+        let Context { raw, place, .. } = *context;
+        let mut tick = Tick {
+            id: event_id(&raw.id, place.1),
             symbol: event.symbol,
             price: event.price,
             size: event.size,
@@ -37,131 +100,168 @@ impl Rules {
             ts: event.ts,
             received_at: raw.received_at,
             source: raw.source.clone(),
-            raw_seq,
+            raw_seq: place.0,
+            flags: Vec::new(),
         };
-        tick.validate().map_err(|faults| invalid(&faults))?;
-        self.not_in_the_future(tick.ts, tick.received_at)?;
-        if memory.contains(&tick.id) {
-            return Err(duplicate(&tick.id));
+        match self.flags(&tick, context, state) {
+            Ok(flags) => {
+                tick.flags = flags;
+                state.tick(&tick, place);
+                Ok(tick)
+            }
+            Err(mut rejection) => {
+                if rejection.reason == Reason::Outlier {
+                    state.rejected_outlier(&tick.symbol, tick.price, place);
+                }
+                rejection.price = Some((tick.symbol, tick.price));
+                Err(rejection)
+            }
         }
-        Ok(tick)
+    }
+
+    fn flags(
+        &self,
+        tick: &Tick,
+        context: &Context<'_>,
+        state: &mut State,
+    ) -> Result<Vec<Flag>, Rejection> {
+        shape::check(tick)?;
+        if context.is_repeat || state.contains(&tick.id) {
+            let detail = format!("id: {} is a tick already", tick.id);
+            return Err(Rejection::validate(Reason::Duplicate, detail));
+        }
+        let mut verdict = Verdict(Vec::new());
+        self.listed(tick, &mut verdict)?;
+        self.age(tick, &mut verdict)?;
+        self.session(tick, state, &mut verdict)?;
+        self.order(tick, state, &mut verdict)?;
+        self.price(tick, context.was_rejected, state, &mut verdict)?;
+        Ok(verdict.0)
+    }
+
+    fn listed(&self, tick: &Tick, verdict: &mut Verdict) -> Result<(), Rejection> {
+        let (symbol, config) = (&tick.symbol, &self.config);
+        if config.unknown_symbol != Action::Off && self.listings.is_unknown(symbol) {
+            let detail = || format!("symbol: no source has announced {symbol}");
+            let (flag, reason) = (Flag::UnknownSymbol, Reason::UnknownSymbol);
+            verdict.broken(config.unknown_symbol, flag, reason, detail)?;
+        }
+        if config.halted != Action::Off && self.listings.is_halted(symbol) {
+            let detail = || format!("symbol: trading in {symbol} is halted");
+            verdict.broken(config.halted, Flag::Halted, Reason::Halted, detail)?;
+        }
+        Ok(())
     }
 
     /// Against the time of reception, not the clock: the clock says something else the next time.
-    fn not_in_the_future(&self, ts: Timestamp, received_at: Timestamp) -> Result<(), Rejection> {
-        let ahead = ts.duration_since(received_at);
-        if ahead <= self.max_future {
+    fn age(&self, tick: &Tick, verdict: &mut Verdict) -> Result<(), Rejection> {
+        let (ts, config) = (tick.ts, &self.config);
+        let ahead = ts.duration_since(tick.received_at);
+        if ahead > self.max_future {
+            let detail = || {
+                let (seconds, most) = (ahead.as_secs_f64(), self.max_future.as_secs());
+                format!(
+                    "ts: {ts} is {seconds:.3} s after it was received; at most {most} s are allowed"
+                )
+            };
+            verdict.broken(config.future, Flag::Future, Reason::Future, detail)?;
+        }
+        if config.stale != Action::Off
+            && let Some(most) = config.max_age_secs(&tick.source)
+            && ahead < -SignedDuration::from_secs(most.into())
+        {
+            let detail = || {
+                let seconds = -ahead.as_secs_f64();
+                format!(
+                    "ts: {ts} was {seconds:.3} s old when it was received; at most {most} s are allowed"
+                )
+            };
+            verdict.broken(config.stale, Flag::Stale, Reason::Stale, detail)?;
+        }
+        Ok(())
+    }
+
+    fn session(
+        &self,
+        tick: &Tick,
+        state: &mut State,
+        verdict: &mut Verdict,
+    ) -> Result<(), Rejection> {
+        let (ts, config) = (tick.ts, &self.config);
+        if config.extended_hours == Action::Off && config.closed == Action::Off {
             return Ok(());
         }
-        let detail = format!(
-            "ts: {ts} is {:.3} s after it was received; at most {} s are allowed",
-            ahead.as_secs_f64(),
-            self.max_future.as_secs()
-        );
-        Err(Rejection::validate(Reason::Future, detail))
+        let calendar = self.calendars.of(&tick.source);
+        let phase = state.day(calendar, ts).map_or(Phase::Closed, |day| day.phase(ts));
+        let detail = |when: &dyn Display| format!("ts: {ts} is {when} of {}", calendar.as_str());
+        let (action, flag, reason, when) = match phase {
+            Phase::Regular => return Ok(()),
+            Phase::Pre => {
+                let when = "before the regular session";
+                (config.extended_hours, Flag::PreMarket, Reason::ExtendedHours, when)
+            }
+            Phase::Post => {
+                let when = "after the regular session";
+                (config.extended_hours, Flag::PostMarket, Reason::ExtendedHours, when)
+            }
+            Phase::Closed => {
+                (config.closed, Flag::Closed, Reason::Closed, "outside of the sessions")
+            }
+        };
+        verdict.broken(action, flag, reason, || detail(&when))
     }
-}
 
-/// The event with this id is in `TICKS` already.
-pub(crate) fn duplicate(id: &str) -> Rejection {
-    Rejection::validate(Reason::Duplicate, format!("id: {id} is a tick already"))
-}
-
-/// Names every field at fault, in alphabetical order.
-fn invalid(faults: &ValidationErrors) -> Rejection {
-    let mut fields: Vec<String> = faults
-        .field_errors()
-        .into_iter()
-        .flat_map(|(field, faults)| faults.iter().map(move |fault| describe(&field, fault)))
-        .collect();
-    fields.sort_unstable();
-    Rejection::validate(Reason::InvalidField, fields.join("; "))
-}
-
-fn describe(field: &str, fault: &ValidationError) -> String {
-    if let Some(message) = &fault.message {
-        return format!("{field}: {message}");
-    }
-    let param = |name: &str| fault.params.get(name).map(ToString::to_string).unwrap_or_default();
-    format!(
-        "{field}: {} must be {} to {} characters long",
-        param("value"),
-        param("min"),
-        param("max")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use schemas::{Decimal, Format, Source, Symbol, TickKind};
-
-    use super::*;
-
-    const RULES: Rules = Rules { max_future: SignedDuration::from_secs(5) };
-
-    fn raw() -> RawTick {
-        RawTick {
-            id: "e1".into(),
-            source: Source::new("sim").unwrap(),
-            symbol: None,
-            received_at: "2024-01-01T00:00:00Z".parse().unwrap(),
-            content_type: "application/json".into(),
-            format: Format::Sim,
-            columns: None,
-            body: Bytes::new(),
+    fn order(&self, tick: &Tick, state: &State, verdict: &mut Verdict) -> Result<(), Rejection> {
+        if self.config.out_of_order == Action::Off {
+            return Ok(());
+        }
+        match state.newest_of(&tick.symbol, &tick.source, tick.raw_seq) {
+            Some(newest) if tick.ts < newest => {
+                let detail = || format!("ts: {} is before the newest, {newest}", tick.ts);
+                let (flag, reason) = (Flag::OutOfOrder, Reason::OutOfOrder);
+                verdict.broken(self.config.out_of_order, flag, reason, detail)
+            }
+            _ => Ok(()),
         }
     }
 
-    fn event() -> Decoded {
-        Decoded {
-            symbol: Symbol::new("AAPL").unwrap(),
-            price: Decimal::parse("1.50").unwrap(),
-            size: None,
-            currency: "USD".into(),
-            exchange: None,
-            kind: TickKind::Trade,
-            ts: "2024-01-01T00:00:05Z".parse().unwrap(),
+    fn price(
+        &self,
+        tick: &Tick,
+        was_rejected: bool,
+        state: &State,
+        verdict: &mut Verdict,
+    ) -> Result<(), Rejection> {
+        if self.config.outlier == Action::Off {
+            return Ok(());
         }
-    }
-
-    fn judge(event: Decoded) -> Result<Tick, Rejection> {
-        RULES.tick(event, 0, &raw(), 7, &Memory::new(10))
-    }
-
-    #[test]
-    fn a_right_event_becomes_a_tick() {
-        let tick = judge(event()).unwrap();
-        assert_eq!((tick.id.as_str(), tick.raw_seq), ("e1.0", 7));
-    }
-
-    #[test]
-    fn a_wrong_shape_names_field_and_value() {
-        let free = Decoded { price: Decimal::ZERO, exchange: Some(String::new()), ..event() };
-        let rejection = judge(free).unwrap_err();
-        assert_eq!(rejection.reason, Reason::InvalidField);
-        assert_eq!(
-            rejection.detail,
-            "exchange: \"\" must be 1 to 64 characters long; price: 0 must be greater than zero"
-        );
-    }
-
-    #[test]
-    fn an_event_of_the_future_is_refused() {
-        let ts = "2024-01-01T00:00:05.000000001Z".parse().unwrap();
-        let rejection = judge(Decoded { ts, ..event() }).unwrap_err();
-        assert_eq!(rejection.reason, Reason::Future);
-        assert!(rejection.detail.starts_with("ts: 2024-01-01T00:00:05.000000001Z"));
-        assert!(judge(Decoded { ts: Timestamp::MIN, ..event() }).is_ok());
-        assert!(judge(Decoded { ts: Timestamp::MAX, ..event() }).is_err());
-    }
-
-    #[test]
-    fn an_event_that_is_a_tick_already_is_refused() {
-        let mut memory = Memory::new(10);
-        memory.remember("e1.0");
-        let rejection = RULES.tick(event(), 0, &raw(), 7, &memory).unwrap_err();
-        assert_eq!(rejection.reason, Reason::Duplicate);
-        assert!(RULES.tick(event(), 1, &raw(), 7, &memory).is_ok());
+        let granularity = f64::from(self.config.outlier_basis_points) / 10_000.0;
+        let price = tick.price.approximate().ln();
+        let estimate = state.estimate(&tick.symbol, tick.ts, granularity, tick.raw_seq);
+        let Some(estimate) = estimate.filter(|estimate| !estimate.allows(price)) else {
+            if !was_rejected || !self.rejects_outliers() {
+                return Ok(());
+            }
+            let detail = format!(
+                "price: {} was rejected before a restart; what it was compared with is not at hand \
+                 any more",
+                tick.price
+            );
+            return Err(Rejection::validate(Reason::Outlier, detail));
+        };
+        if !was_rejected && state.confirms(&tick.symbol, price, granularity, tick.raw_seq) {
+            verdict.0.push(Flag::LevelShift);
+            return Ok(());
+        }
+        let detail = || {
+            let (price, away) = (tick.price, (price - estimate.level).exp());
+            let (level, low, high) =
+                (estimate.level.exp(), (-estimate.band).exp(), estimate.band.exp());
+            format!(
+                "price: {price} is {away:.3} times the median {level:.4} of the prices before; \
+                 {low:.3} to {high:.3} times are expected"
+            )
+        };
+        verdict.broken(self.config.outlier, Flag::Outlier, Reason::Outlier, detail)
     }
 }

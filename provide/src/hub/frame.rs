@@ -153,6 +153,11 @@ fn price_update(tick: &Tick, seq: u64, prev: u64) -> String {
     }
     text.extend_from_slice(br#","source":"#);
     string(&mut text, tick.source.as_str());
+    if !tick.flags.is_empty() {
+        text.extend_from_slice(br#","flags":"#);
+        // Neither does serialising a list of names.
+        let _ = serde_json::to_writer(&mut text, &tick.flags);
+    }
     text.extend_from_slice(b"}}}");
     String::from_utf8(text).unwrap_or_default()
 }
@@ -167,7 +172,7 @@ fn string(text: &mut Vec<u8>, value: &str) {
 pub(crate) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
-    use schemas::{Decimal, Source, TickKind, msgpack, subject};
+    use schemas::{Decimal, Flag, Source, TickKind, msgpack, subject};
     use serde_json::json;
 
     use super::*;
@@ -187,6 +192,7 @@ pub(crate) mod tests {
             received_at: "2024-09-14T12:34:57Z".parse().unwrap(),
             source: Source::new("sim").unwrap(),
             raw_seq: sequence,
+            flags: Vec::new(),
         };
         of(&tick, sequence)
     }
@@ -216,6 +222,20 @@ pub(crate) mod tests {
             r#"{"type":"price_update","data":{"AAPL":{"price":150.2300,"timestamp":"2024-09-14T12:34:56Z","seq":7,"prev":3,"size":100,"exchange":null,"source":"sim"}}}"#
         );
         assert_eq!((frame.sequence, frame.symbol.as_str()), (7, "AAPL"));
+    }
+
+    #[test]
+    fn a_flagged_tick_says_so() {
+        let tick: Tick = serde_json::from_slice(&message("AAPL", "1500", 1).body).unwrap();
+        let flagged = Tick { flags: vec![Flag::Outlier, Flag::PreMarket], ..tick };
+        let frame = Encoder::default().encode(&of(&flagged, 1)).unwrap();
+        let end = r#""source":"sim","flags":["outlier","pre_market"]}}}"#;
+        assert!(text(&frame).ends_with(end), "{}", text(&frame));
+        let read = ServerMessage::from_json(text(&frame)).unwrap();
+        let ServerMessage::PriceUpdate { data, .. } = read else { panic!("{read:?}") };
+        assert_eq!(data["AAPL"].flags, flagged.flags);
+        let packed = msgpack::to_json(encode::payload(frame.bytes(Format::Msgpack))).unwrap();
+        assert_eq!(packed["data"]["AAPL"]["flags"], json!(["outlier", "pre_market"]));
     }
 
     #[test]

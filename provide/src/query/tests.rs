@@ -83,6 +83,7 @@ fn tick(symbol: &str, seq: u64) -> StoredTick {
         received_at: Timestamp::UNIX_EPOCH,
         source: Source::new("test").unwrap(),
         raw_seq: seq,
+        flags: Vec::new(),
     };
     StoredTick::new(tick, seq).unwrap()
 }

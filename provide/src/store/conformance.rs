@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use schemas::{
-    Candle, CandleInterval, Decimal, Source, Symbol, Tick, TickKind, calendar::Calendars,
+    Candle, CandleInterval, Decimal, Flag, Source, Symbol, Tick, TickKind, calendar::Calendars,
 };
 
 use super::{
@@ -65,6 +65,7 @@ async fn every_field_comes_back(writer: &mut dyn TickWriter, reader: &dyn TickRe
                 exchange: Some("NYSE Ärca \"'\\".into()),
                 source: Source::new("html:example").unwrap(),
                 raw_seq: u64::try_from(i64::MAX).unwrap(),
+                flags: vec![Flag::Outlier, Flag::PostMarket],
                 kind,
                 ..tick("FIELDS", seq).into_tick()
             },
@@ -346,6 +347,7 @@ fn tick(text: &str, seq: u64) -> StoredTick {
         received_at: time(0),
         source: Source::new("test").unwrap(),
         raw_seq: seq,
+        flags: Vec::new(),
     };
     StoredTick::new(tick, seq).unwrap()
 }

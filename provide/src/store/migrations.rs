@@ -6,12 +6,18 @@ use sqlx::{
 };
 
 pub(super) fn sqlite() -> Migrator {
-    migrator(&[(1, "ticks", include_str!("../../migrations/sqlite/0001_ticks.sql"))])
+    migrator(&[
+        (1, "ticks", include_str!("../../migrations/sqlite/0001_ticks.sql")),
+        (2, "flags", include_str!("../../migrations/sqlite/0002_flags.sql")),
+    ])
 }
 
 #[cfg(feature = "postgres")]
 pub(super) fn postgres() -> Migrator {
-    migrator(&[(1, "ticks", include_str!("../../migrations/postgres/0001_ticks.sql"))])
+    migrator(&[
+        (1, "ticks", include_str!("../../migrations/postgres/0001_ticks.sql")),
+        (2, "flags", include_str!("../../migrations/postgres/0002_flags.sql")),
+    ])
 }
 
 /// Brings a database up to date.

@@ -84,14 +84,14 @@ async fn insert(connection: &mut PgConnection, ticks: &[StoredTick]) -> sqlx::Re
     // One statement is one transaction.
     sqlx::query(
         "INSERT INTO ticks (id, symbol, ts_ns, seq, price, size, currency, exchange, kind,
-                                source, raw_seq, received_at_ns)
+                                source, raw_seq, received_at_ns, flags)
              SELECT id, symbol, ts_ns, seq, price::numeric, size::numeric, currency, exchange,
-                    kind, source, raw_seq, received_at_ns
+                    kind, source, raw_seq, received_at_ns, flags
              FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[],
                          $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-                         $11::bigint[], $12::bigint[])
+                         $11::bigint[], $12::bigint[], $13::text[])
                   AS new (id, symbol, ts_ns, seq, price, size, currency, exchange, kind, source,
-                          raw_seq, received_at_ns)
+                          raw_seq, received_at_ns, flags)
              ON CONFLICT (id) DO NOTHING",
     )
     .bind(column(|stored| stored.tick().id.clone()))
@@ -106,6 +106,7 @@ async fn insert(connection: &mut PgConnection, ticks: &[StoredTick]) -> sqlx::Re
     .bind(column(|stored| stored.tick().source.to_string()))
     .bind(number(StoredTick::raw_seq))
     .bind(number(StoredTick::received_at_ns))
+    .bind(optional(|stored| row::flags(stored.tick())))
     .execute(connection)
     .await
     .map(|done| done.rows_affected())
@@ -139,7 +140,7 @@ impl TickReader for Reader {
         let behind = span.behind(after);
         let rows: Vec<TickRow> = sqlx::query_as(
             "SELECT id, symbol, price::text, size::text, currency, exchange, kind, ts_ns,
-                    received_at_ns, source, raw_seq, seq
+                    received_at_ns, source, raw_seq, flags, seq
              FROM ticks
              WHERE symbol = $1 AND (ts_ns, seq) > ($2, $3) AND ts_ns < $4
              ORDER BY ts_ns, seq LIMIT $5",
@@ -160,7 +161,8 @@ impl TickReader for Reader {
         let rows: Vec<TickRow> = sqlx::query_as(
             "SELECT newest.id, newest.symbol, newest.price::text, newest.size::text,
                     newest.currency, newest.exchange, newest.kind, newest.ts_ns,
-                    newest.received_at_ns, newest.source, newest.raw_seq, newest.seq
+                    newest.received_at_ns, newest.source, newest.raw_seq, newest.flags,
+                    newest.seq
              FROM UNNEST($1::text[]) WITH ORDINALITY AS asked (symbol, place),
                   LATERAL (SELECT * FROM ticks WHERE ticks.symbol = asked.symbol
                            ORDER BY ts_ns DESC, seq DESC LIMIT 1) AS newest

@@ -19,7 +19,7 @@ use super::{
     row::{self, TickRow},
 };
 
-/// Rows of one INSERT: 12 parameters each, of the 32,766 that SQLite takes.
+/// Rows of one INSERT: 13 parameters each, of the 32,766 that SQLite takes.
 const ROWS: usize = 1_000;
 
 /// How long a question waits for a free connection.
@@ -74,7 +74,7 @@ impl TickWriter for Writer {
 fn insert(ticks: &[StoredTick]) -> QueryBuilder<Sqlite> {
     let mut insert = QueryBuilder::new(
         "INSERT INTO ticks (id, symbol, ts_ns, seq, price, size, currency, exchange, kind, \
-         source, raw_seq, received_at_ns) ",
+         source, raw_seq, received_at_ns, flags) ",
     );
     insert.push_values(ticks, |mut row, stored| {
         let (tick, position) = (stored.tick(), stored.position());
@@ -89,7 +89,8 @@ fn insert(ticks: &[StoredTick]) -> QueryBuilder<Sqlite> {
             .push_bind(tick.kind.as_str())
             .push_bind(tick.source.to_string())
             .push_bind(stored.raw_seq())
-            .push_bind(stored.received_at_ns());
+            .push_bind(stored.received_at_ns())
+            .push_bind(row::flags(tick));
     });
     insert.push(" ON CONFLICT (id) DO NOTHING");
     insert
@@ -124,7 +125,7 @@ impl TickReader for Reader {
         let behind = span.behind(after);
         let rows: Vec<TickRow> = sqlx::query_as(
             "SELECT id, symbol, price, size, currency, exchange, kind, ts_ns, received_at_ns,
-                    source, raw_seq, seq
+                    source, raw_seq, flags, seq
              FROM ticks
              WHERE symbol = ? AND (ts_ns, seq) > (?, ?) AND ts_ns < ?
              ORDER BY ts_ns, seq LIMIT ?",
@@ -144,7 +145,7 @@ impl TickReader for Reader {
         let asked = serde_json::to_string(symbols).map_err(StoreError::reading)?;
         let rows: Vec<TickRow> = sqlx::query_as(
             "SELECT ticks.id, symbol, price, size, currency, exchange, kind, ts_ns,
-                    received_at_ns, source, raw_seq, seq
+                    received_at_ns, source, raw_seq, flags, seq
              FROM json_each(?) AS asked JOIN ticks ON ticks.rowid = (
                  SELECT newest.rowid FROM ticks AS newest WHERE newest.symbol = asked.value
                  ORDER BY newest.ts_ns DESC, newest.seq DESC LIMIT 1)

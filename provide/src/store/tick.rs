@@ -126,6 +126,7 @@ mod tests {
             received_at: "2024-01-01T00:00:00Z".parse().unwrap(),
             source: Source::new("file").unwrap(),
             raw_seq: 18,
+            flags: Vec::new(),
         }
     }
 

@@ -144,6 +144,7 @@ fn message(symbol: &str, sequence: u64) -> Message {
         received_at: Timestamp::UNIX_EPOCH,
         source: Source::new("test").unwrap(),
         raw_seq: sequence,
+        flags: Vec::new(),
     };
     Message {
         subject: subject::tick(&symbol),

@@ -273,9 +273,17 @@ impl Broker for Fake {
 
     async fn newest_per_subject(
         &self,
-        _: Stream,
+        stream: Stream,
     ) -> Result<(StreamState, Vec<Message>), BrokerError> {
-        panic!("not the engine's business")
+        let state = Broker::state(self, stream).await?;
+        self.call(|broker| {
+            let mut newest: Vec<Message> = Vec::new();
+            for message in broker.stream(stream).iter() {
+                newest.retain(|older| older.subject != message.subject);
+                newest.push(message.clone());
+            }
+            (state, newest)
+        })
     }
 
     async fn state(&self, stream: Stream) -> Result<StreamState, BrokerError> {

@@ -30,6 +30,7 @@ fn tick(number: u64) -> Tick {
         received_at: "2024-09-14T12:34:57Z".parse().unwrap(),
         source: Source::new("file").unwrap(),
         raw_seq: number,
+        flags: Vec::new(),
     }
 }
 

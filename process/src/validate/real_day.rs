@@ -171,7 +171,7 @@ fn wrong(
         let shifted = format!("{}{exponent}", trade.price).parse().ok()?;
         return Some(((*kind).to_owned(), shifted));
     }
-    let others = newest.iter().filter(|(symbol, _)| **symbol != trade.symbol);
-    let (symbol, price) = others.skip(number % 7 - 4).next()?;
+    let mut others = newest.iter().filter(|(symbol, _)| **symbol != trade.symbol);
+    let (symbol, price) = others.nth(number % 7 - 4)?;
     Some((format!("{symbol} as {}", trade.symbol), *price))
 }

@@ -29,7 +29,7 @@ pub(super) struct Recovery {
 enum Known {
     /// One writer: the stored events are walked along, payload by payload, while their payloads are
     /// read again. It holds the events of one payload at a time, however much there is to walk along.
-    Walking { ticks: Walk, rejections: Walk },
+    Walking { ticks: Box<Walk>, rejections: Box<Walk> },
     /// Several writers: their events stand mixed in the streams, so what is behind the positions is
     /// read beforehand. That is what all of them have stored since these were saved.
     Loaded(BTreeMap<u64, HashMap<String, Fate>>),
@@ -68,8 +68,10 @@ impl Recovery {
         let newest = ticks.newest.filter(|_| ticks.stored_at >= first_stored_at);
         Ok(Self {
             known: Known::Walking {
-                ticks: Walk::open(broker, Stream::Ticks, ticks.after()).await?,
-                rejections: Walk::open(broker, Stream::Rejected, rejections.after()).await?,
+                ticks: Box::new(Walk::open(broker, Stream::Ticks, ticks.after()).await?),
+                rejections: Box::new(
+                    Walk::open(broker, Stream::Rejected, rejections.after()).await?,
+                ),
             },
             newest_ticks: newest.into_iter().map(|place| (0, place)).collect(),
         })

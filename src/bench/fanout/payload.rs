@@ -41,6 +41,7 @@ pub(super) fn tick(scenario: Scenario, seq: u64, now: Timestamp) -> Result<Tick>
         received_at: now,
         source: Source::new(SOURCE)?,
         raw_seq: seq,
+        flags: Vec::new(),
     })
 }
 

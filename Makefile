@@ -17,7 +17,7 @@ run: ## Start everything on this machine; ARGS="..." goes to `lizards up`
 
 test: ## Run every check and test, against real servers
 	@echo "1/3 servers to test against"
-	@$(PYTHON) tools/get nats postgres mongodb rabbitmq chromium
+	@$(PYTHON) tools/get nats postgres mongodb rabbitmq chromium kosoku
 	@echo "2/3 lint"
 	@$(MAKE) --no-print-directory lint
 	@echo "3/3 tests"

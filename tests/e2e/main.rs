@@ -3,10 +3,12 @@
 // All of this is tests; Clippy's leave for tests ends at the functions that they share.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod access;
 mod archive;
 mod bench;
 mod broker_conformance;
 mod candles;
+mod conformance;
 mod deploy;
 mod doctor;
 mod door;

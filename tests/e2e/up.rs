@@ -19,7 +19,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a running `lizards up` said that something is.
-async fn printed(process: &Process, what: &str) -> String {
+pub(crate) async fn printed(process: &Process, what: &str) -> String {
     eventually(PATIENCE, &format!("{what} is printed"), async || {
         let log = process.log();
         let line = log.lines().find(|line| line.trim_start().starts_with(what))?;

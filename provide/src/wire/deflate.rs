@@ -33,20 +33,21 @@ impl Deflater {
     /// The payload of a compressed frame; `None` where the message is too short to be worth it, or
     /// does not become shorter.
     pub fn deflate(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        if message.len() < MIN_BYTES { None } else { self.squeeze(message) }
-    }
-
-    fn squeeze(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        self.stream.reset();
-        // What needs more room than the message has is not worth sending.
-        let mut deflated = Vec::with_capacity(message.len() + TAIL.len());
-        let flushed = self.stream.compress_vec(message, &mut deflated, FlushCompress::Sync).ok()?;
-        let is_whole = flushed == Status::Ok && self.stream.total_in() == message.len() as u64;
-        if !is_whole || !deflated.ends_with(&TAIL) {
+        if message.len() < MIN_BYTES {
             return None;
         }
-        deflated.truncate(deflated.len() - TAIL.len());
-        (deflated.len() < message.len()).then_some(deflated)
+        Some(self.squeeze(message)).filter(|deflated| deflated.len() < message.len())
+    }
+
+    /// The same, worth it or not.
+    pub fn squeeze(&mut self, message: &[u8]) -> Vec<u8> {
+        self.stream.reset();
+        // More than any message can become, so that one call does all of it.
+        let mut deflated = Vec::with_capacity(message.len() + message.len() / 8 + 64);
+        // It fails only where a stream was ended before, which these never are.
+        let _ = self.stream.compress_vec(message, &mut deflated, FlushCompress::Sync);
+        deflated.truncate(deflated.len().saturating_sub(TAIL.len()));
+        deflated
     }
 }
 

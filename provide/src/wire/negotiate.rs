@@ -6,6 +6,9 @@ const NAME: &str = "permessage-deflate";
 /// The largest window of DEFLATE, as a power of two.
 const MAX_WINDOW_BITS: u8 = 15;
 
+/// The smallest window that what many share can be made for: 4 KiB.
+const MIN_SERVER_WINDOW_BITS: u8 = 12;
+
 /// permessage-deflate, as agreed with one client.
 ///
 /// Neither side takes a context over: the server does not, so that one compressed message serves
@@ -19,7 +22,7 @@ pub struct Compression {
 impl Compression {
     /// Takes the first offer that can be kept, out of the values of all the headers
     /// `Sec-WebSocket-Extensions` of a request. An offer with a parameter that is unknown, twice
-    /// there or badly valued is declined; without an offer left, messages are not compressed.
+    /// there or badly valued is declined, and one with a server window below 4 KiB; without an offer left, messages are not compressed.
     pub fn agree<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         headers.into_iter().flat_map(|value| value.split(',')).find_map(Self::take)
     }
@@ -43,7 +46,10 @@ impl Compression {
                 ("client_max_window_bits", None) => {}
                 ("client_max_window_bits", Some(value)) => drop(window_bits(value)?),
                 ("server_max_window_bits", Some(value)) => {
-                    server_max_window_bits = Some(window_bits(value)?);
+                    let bits = window_bits(value)?;
+                    server_max_window_bits =
+                        Some(bits).filter(|bits| *bits >= MIN_SERVER_WINDOW_BITS);
+                    server_max_window_bits?;
                 }
                 _ => return None,
             }
@@ -125,6 +131,7 @@ mod tests {
             "permessage-deflate; server_max_window_bits",
             "permessage-deflate; server_max_window_bits=7",
             "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; server_max_window_bits=11",
             "permessage-deflate; server_max_window_bits=08",
             "permessage-deflate; server_max_window_bits=+9",
             "permessage-deflate; client_max_window_bits=300",
@@ -139,8 +146,8 @@ mod tests {
     #[test]
     fn a_client_with_a_small_window_gets_no_message_beyond_it_compressed() {
         let agree = |offer| Compression::agree([offer]).unwrap();
-        let small = agree("permessage-deflate; server_max_window_bits=10");
-        assert!(small.allows(1_024) && !small.allows(1_025));
+        let small = agree("permessage-deflate; server_max_window_bits=12");
+        assert!(small.allows(4_096) && !small.allows(4_097));
         let large = agree("permessage-deflate; server_max_window_bits=15");
         assert!(large.allows(1 << 20) && agree("permessage-deflate").allows(1 << 20));
     }

@@ -206,6 +206,14 @@ fn a_fault_stays() {
 mod compression {
     use super::*;
 
+    /// Bytes that look like chance.
+    fn noise(mut seed: u64) -> impl Iterator<Item = u8> {
+        std::iter::repeat_with(move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        })
+    }
+
     #[test]
     fn the_examples_of_the_rfc() {
         // RFC 7692, section 7.2.3: one block, no compression, a last block, two blocks.
@@ -254,13 +262,7 @@ mod compression {
     fn what_is_short_or_does_not_become_shorter_is_sent_as_it_is() {
         let mut deflater = Deflater::default();
         assert_eq!(deflater.deflate(&[b'x'; deflate::MIN_BYTES - 1]), None);
-        let mut seed = 1_u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 56) as u8
-        })
-        .take(5_000)
-        .collect();
+        let noise: Vec<u8> = noise(1).take(5_000).collect();
         assert_eq!(deflater.deflate(&noise), None);
         assert!(deflater.deflate(&[b'x'; deflate::MIN_BYTES]).is_some());
     }
@@ -281,6 +283,16 @@ mod compression {
             chunks[last][0] |= 0x80;
             let expected = (vec![Event::Text(message)], None);
             prop_assert_eq!(read(&mut Decoder::new(1 << 20, agreed()), [&chunks.concat()[..]]), expected);
+        }
+
+        #[test]
+        fn what_hardly_becomes_shorter_is_inflated_too(
+            seed in any::<u64>(), length in 0_usize..200_000, letters in 1_u64..257,
+        ) {
+            let noise = noise(seed).map(|byte| (u64::from(byte) % letters) as u8);
+            let message: Vec<u8> = noise.take(length).collect();
+            let deflated = Deflater::default().squeeze(&message);
+            prop_assert!(deflate::inflate(deflated, length).unwrap() == message);
         }
 
         #[test]

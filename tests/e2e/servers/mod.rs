@@ -4,7 +4,7 @@
 //! A missing server fails a test; nothing is skipped. `make test` gets them all.
 
 pub(crate) mod browser;
-mod find;
+pub(crate) mod find;
 pub(crate) mod guard;
 pub(crate) mod mongodb;
 pub(crate) mod nats;

@@ -62,6 +62,21 @@ impl Frame {
         }
     }
 
+    /// How the messages begin and end that hold one entry in each of their formats; in MessagePack
+    /// the number of entries follows.
+    pub(super) const JSON_BEGINS: &[u8] = br#"{"type":"price_update","data":{"#;
+    pub(super) const JSON_ENDS: &[u8] = b"}}";
+    pub(super) const MSGPACK_BEGINS: &[u8] = b"\x82\xa4type\xacprice_update\xa4data";
+
+    /// Its symbol and its price, as they stand in a message; `None` where it is no tick.
+    pub(super) fn entry(&self, format: Format) -> Option<&[u8]> {
+        let message = encode::payload(self.bytes(format));
+        match format {
+            Format::Json => message.strip_prefix(Self::JSON_BEGINS)?.strip_suffix(Self::JSON_ENDS),
+            Format::Msgpack => message.strip_prefix(Self::MSGPACK_BEGINS)?.get(1..),
+        }
+    }
+
     fn text(&self) -> &[u8] {
         encode::payload(self.bytes(Format::Json))
     }

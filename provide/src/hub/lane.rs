@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Frame, Pipe, Selector, frame::Format, pipe::Riding};
+use super::{Frame, Pipe, Selector, frame::Format, joined, pipe::Riding};
 
 /// How many bytes of frames go into one chunk.
 const CHUNK: usize = 64 * 1024;
@@ -25,6 +25,8 @@ pub(super) struct LaneKey {
     /// Which flusher writes to them.
     pub(super) shard: usize,
     pub(super) format: Format,
+    /// They can inflate.
+    pub(super) deflates: bool,
     /// What they asked for, sorted.
     pub(super) selectors: Arc<[Selector]>,
 }
@@ -59,6 +61,8 @@ enum Open {
     /// A single frame is shared as it is.
     One(Bytes),
     Many(Vec<u8>),
+    /// To be joined and deflated.
+    Apart(Vec<Arc<Frame>>, usize),
 }
 
 /// A run of chunks, in order.
@@ -109,7 +113,7 @@ impl Lane {
     }
 
     /// Adds a tick for all riders.
-    pub(super) fn append(&self, frame: &Frame) -> Due {
+    pub(super) fn append(&self, frame: &Arc<Frame>) -> Due {
         let mut log = self.lock();
         if frame.sequence <= log.newest {
             return Due::Known;
@@ -118,6 +122,15 @@ impl Lane {
         log.open_frames += 1;
         let bytes = frame.bytes(self.key.format);
         let length = match &mut log.open {
+            Open::Empty if self.key.deflates => {
+                log.open = Open::Apart(vec![Arc::clone(frame)], bytes.len());
+                bytes.len()
+            }
+            Open::Apart(frames, length) => {
+                frames.push(Arc::clone(frame));
+                *length += bytes.len();
+                *length
+            }
             Open::Empty => {
                 log.open = Open::One(bytes.clone());
                 bytes.len()
@@ -136,7 +149,7 @@ impl Lane {
             }
         };
         if length >= CHUNK {
-            log.seal();
+            log.seal(self.key.format);
             log.is_due = true;
             return Due::Full;
         }
@@ -149,7 +162,7 @@ impl Lane {
     /// A connection rides along from here on.
     pub(super) fn join(&self, pipe: &Arc<Pipe>) -> Riding {
         let mut log = self.lock();
-        log.seal();
+        log.seal(self.key.format);
         Arc::make_mut(&mut log.riders).push(Arc::clone(pipe));
         log.sealed.end()
     }
@@ -158,7 +171,7 @@ impl Lane {
     /// the last one.
     pub(super) fn leave(&self, pipe: &Pipe, next: u64) -> (Vec<Chunk>, bool) {
         let mut log = self.lock();
-        log.seal();
+        log.seal(self.key.format);
         let riders = Arc::make_mut(&mut log.riders);
         if let Some(at) = riders.iter().position(|other| std::ptr::eq(&**other, pipe)) {
             riders.swap_remove(at);
@@ -178,7 +191,7 @@ impl Lane {
         if !mem::take(&mut log.is_due) {
             return None;
         }
-        log.seal();
+        log.seal(self.key.format);
         log.written_at = Some(Instant::now());
         let (sealed, riders) = (log.sealed.clone(), Arc::clone(&log.riders));
         drop(log);
@@ -218,11 +231,14 @@ impl Round {
 }
 
 impl Log {
-    fn seal(&mut self) {
+    fn seal(&mut self, format: Format) {
         let bytes = match mem::take(&mut self.open) {
             Open::Empty => return,
             Open::One(bytes) => bytes,
             Open::Many(bytes) => bytes.into(),
+            Open::Apart(frames, _) => {
+                joined::messages(&frames, format, self.riders.len()).concat().into()
+            }
         };
         let count = mem::take(&mut self.open_frames);
         self.sealed.frames += count;

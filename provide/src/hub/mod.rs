@@ -9,6 +9,7 @@ mod feed;
 mod flusher;
 pub(crate) mod frame;
 mod holds;
+mod joined;
 mod lane;
 mod outbox;
 mod pace;

@@ -17,6 +17,7 @@ use tokio::{net::TcpStream, sync::Notify};
 use super::{
     Frame,
     frame::Format,
+    joined,
     lane::{Chunk, Lane, Sealed},
 };
 use crate::metrics;
@@ -34,6 +35,8 @@ pub(crate) struct Pipe {
     pub(super) shard: usize,
     /// How its client wants its messages.
     pub(crate) format: Format,
+    /// Its client can inflate.
+    pub(super) deflates: bool,
     socket: Arc<TcpStream>,
     /// How many frames a client may lag behind its lane.
     capacity: u64,
@@ -87,11 +90,13 @@ impl Pipe {
         socket: Arc<TcpStream>,
         shard: usize,
         format: Format,
+        deflates: bool,
         capacity: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
             shard,
             format,
+            deflates,
             socket,
             capacity: capacity as u64,
             state: Mutex::default(),
@@ -141,7 +146,11 @@ impl Pipe {
     /// Adds prices to what will be written.
     pub(super) fn queue_frames(&self, frames: &[Arc<Frame>]) {
         if !frames.is_empty() {
-            self.queue(frames.iter().map(|frame| frame.bytes(self.format).clone()));
+            if self.deflates {
+                self.queue(joined::messages(frames, self.format, 1));
+            } else {
+                self.queue(frames.iter().map(|frame| frame.bytes(self.format).clone()));
+            }
             metrics::deliveries(frames.len() as u64);
         }
     }

@@ -125,7 +125,12 @@ impl State {
     pub(super) fn board(&mut self, pipe: &Arc<Pipe>, interest: &Interest) {
         if !interest.is_empty() {
             let (shard, format) = (pipe.shard, pipe.format);
-            let lane = self.lane(LaneKey { shard, format, selectors: interest.sorted() });
+            let lane = self.lane(LaneKey {
+                shard,
+                format,
+                deflates: pipe.deflates,
+                selectors: interest.sorted(),
+            });
             pipe.board(lane, self.last_sequence);
         }
     }

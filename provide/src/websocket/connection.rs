@@ -97,11 +97,17 @@ impl Connection {
     pub(super) fn new(server: Arc<Server>, socket: TcpStream, terms: Terms) -> Self {
         let socket = Arc::new(socket);
         let (shard, capacity) = (server.hub.shard(), server.config.queue_frames);
-        let pipe = Pipe::new(Arc::clone(&socket), shard, terms.format, capacity);
+        let pipe = Pipe::new(
+            Arc::clone(&socket),
+            shard,
+            terms.format,
+            terms.compression.is_some(),
+            capacity,
+        );
         let period = server.config.heartbeat();
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let voice = Voice::new(Arc::clone(&pipe));
+        let voice = Voice::new(Arc::clone(&pipe), terms.compression);
         let subscriptions = Subscriptions::new(
             Arc::clone(&server.hub),
             Arc::clone(&server.readers),
@@ -109,7 +115,7 @@ impl Connection {
             Limits { permit: terms.permit, max_symbols: server.config.max_symbols },
             capacity,
         );
-        let decoder = Decoder::new(server.config.max_message_bytes, None);
+        let decoder = Decoder::new(server.config.max_message_bytes, terms.compression);
         Self {
             allowance: Allowance::new(server.config.max_messages_per_second),
             server,

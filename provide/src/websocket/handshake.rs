@@ -13,13 +13,14 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::protocol;
-use crate::{access::Permit, hub::Format};
+use crate::{access::Permit, hub::Format, wire::Compression};
 
 /// A request that asks for a WebSocket and may have one.
 pub(super) struct Handshake {
     accept: String,
     format: Format,
     protocol: Option<&'static str>,
+    compression: Option<Compression>,
     upgrade: OnUpgrade,
 }
 
@@ -45,10 +46,12 @@ impl Handshake {
             refused(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is missing")
         })?;
         let (format, protocol) = protocol::choose(headers);
+        let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+        let compression = Compression::agree(offers.iter().filter_map(|it| it.to_str().ok()));
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(|| {
             refused(StatusCode::UPGRADE_REQUIRED, "this connection cannot be upgraded")
         })?;
-        Ok(Self { accept, format, protocol, upgrade })
+        Ok(Self { accept, format, protocol, compression, upgrade })
     }
 
     /// The answer that switches protocols, and what was agreed.
@@ -59,10 +62,16 @@ impl Handshake {
             (header::SEC_WEBSOCKET_ACCEPT, self.accept),
         ];
         let protocol = self.protocol.map(|name| [(header::SEC_WEBSOCKET_PROTOCOL, name)]);
-        let response = (StatusCode::SWITCHING_PROTOCOLS, headers, protocol, ()).into_response();
+        let extensions =
+            self.compression.map(|agreed| [(header::SEC_WEBSOCKET_EXTENSIONS, agreed.answer())]);
+        let response =
+            (StatusCode::SWITCHING_PROTOCOLS, headers, protocol, extensions, ()).into_response();
         (
             response,
-            Switching { upgrade: self.upgrade, terms: Terms { format: self.format, permit } },
+            Switching {
+                upgrade: self.upgrade,
+                terms: Terms { format: self.format, compression: self.compression, permit },
+            },
         )
     }
 }
@@ -76,6 +85,7 @@ pub(super) struct Switching {
 /// What was agreed with a client when it connected.
 pub(super) struct Terms {
     pub(super) format: Format,
+    pub(super) compression: Option<Compression>,
     pub(super) permit: Permit,
 }
 

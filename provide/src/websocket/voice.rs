@@ -8,24 +8,27 @@ use schemas::{ClientError, ServerMessage};
 use crate::{
     hub::{Format, Pipe},
     metrics,
-    wire::{Kind, encode},
+    wire::{Compression, Kind, deflate, encode},
 };
 
 /// Says things to one client. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Voice(Arc<Pipe>);
+pub(super) struct Voice {
+    pipe: Arc<Pipe>,
+    compression: Option<Compression>,
+}
 
 impl Voice {
-    pub(super) fn new(pipe: Arc<Pipe>) -> Self {
-        Self(pipe)
+    pub(super) fn new(pipe: Arc<Pipe>, compression: Option<Compression>) -> Self {
+        Self { pipe, compression }
     }
 
     pub(super) fn pipe(&self) -> &Arc<Pipe> {
-        &self.0
+        &self.pipe
     }
 
     pub(super) fn message(&self, message: &ServerMessage) {
-        self.0.send(self.encode(message));
+        self.pipe.send(self.encode(message));
     }
 
     pub(super) fn error(&self, error: ClientError) {
@@ -35,16 +38,19 @@ impl Voice {
 
     /// Something that does not count as having said anything.
     pub(super) fn aside(&self, message: &ServerMessage) {
-        self.0.send_aside(self.encode(message));
+        self.pipe.send_aside(self.encode(message));
     }
 
     pub(super) fn encode(&self, message: &ServerMessage) -> Bytes {
-        match self.0.format {
+        let (kind, message) = match self.pipe.format {
             // Only a map with keys that are no strings cannot be JSON, and no message has one.
-            Format::Json => {
-                encode::message(Kind::Text, &serde_json::to_vec(message).unwrap_or_default())
-            }
-            Format::Msgpack => encode::message(Kind::Binary, &message.to_msgpack()),
+            Format::Json => (Kind::Text, serde_json::to_vec(message).unwrap_or_default()),
+            Format::Msgpack => (Kind::Binary, message.to_msgpack()),
+        };
+        let may_be_deflated = self.compression.is_some_and(|it| it.allows(message.len()));
+        match may_be_deflated.then(|| deflate::deflate(&message, 1)).flatten() {
+            Some(deflated) => encode::compressed(kind, &deflated),
+            None => encode::message(kind, &message),
         }
     }
 }

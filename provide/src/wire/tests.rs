@@ -190,7 +190,7 @@ fn a_message_in_fragments_for_ever_is_refused() {
 #[test]
 fn nothing_is_held_between_messages() {
     let mut decoder = Decoder::new(MAX, agreed());
-    let deflated = Deflater::default().deflate(&[b'x'; 5_000]).unwrap();
+    let deflated = Deflater::default().squeeze(&[b'x'; 5_000]);
     let stream = [frame(TEXT, &[b'x'; 5_000]), frame(PING, b"1"), frame(0xC1, &deflated)].concat();
     assert_eq!(read(&mut decoder, [&stream[..]]).0.len(), 3);
     assert_eq!(decoder.held(), 0);
@@ -237,15 +237,14 @@ mod compression {
 
     #[test]
     fn a_bomb_is_too_long_and_garbage_is_invalid() {
-        let deflated = Deflater::default().deflate(&vec![b' '; 1 << 24]).unwrap();
+        let deflated = Deflater::default().squeeze(&vec![b' '; 1 << 24]);
         assert!(deflated.len() < MAX * 2);
         let mut decoder = Decoder::new(MAX * 2, agreed());
         let (_, fault) = read(&mut decoder, [&frame(0xC1, &deflated)[..]]);
         assert_eq!((fault, fault.unwrap().code()), (Some(Fault::TooLong(MAX * 2)), 1009));
         let garbage = super::fault(&frame(0xC1, &[0xFF; 20]));
         assert_eq!((garbage, garbage.code()), (Fault::NotDeflate, 1007));
-        let latin = deflate::MIN_BYTES;
-        let deflated = Deflater::default().deflate(&vec![0xE9; latin]).unwrap();
+        let deflated = Deflater::default().squeeze(&[0xE9; 500]);
         assert_eq!(super::fault(&frame(0xC1, &deflated)), Fault::NotUtf8);
     }
 
@@ -253,18 +252,18 @@ mod compression {
     fn the_longest_message_fits_and_a_byte_more_does_not() {
         let mut deflater = Deflater::default();
         for (length, expected) in [(MAX, None), (MAX + 1, Some(Fault::TooLong(MAX)))] {
-            let deflated = deflater.deflate(&vec![b'x'; length]).unwrap();
+            let deflated = deflater.squeeze(&vec![b'x'; length]);
             assert_eq!(all(&frame(0xC1, &deflated)).1, expected);
         }
     }
 
     #[test]
-    fn what_is_short_or_does_not_become_shorter_is_sent_as_it_is() {
-        let mut deflater = Deflater::default();
-        assert_eq!(deflater.deflate(&[b'x'; deflate::MIN_BYTES - 1]), None);
+    fn what_is_not_worth_it_or_does_not_become_shorter_is_sent_as_it_is() {
+        let prices = &[b'x'; 300];
+        assert_eq!(deflate::deflate(prices, 6), None);
+        assert!(deflate::deflate(prices, 7).is_some());
         let noise: Vec<u8> = noise(1).take(5_000).collect();
-        assert_eq!(deflater.deflate(&noise), None);
-        assert!(deflater.deflate(&[b'x'; deflate::MIN_BYTES]).is_some());
+        assert_eq!(deflate::deflate(&noise, 1_000), None);
     }
 
     proptest! {
@@ -274,9 +273,7 @@ mod compression {
             fragment in 1_usize..500,
         ) {
             let message = words.join(" ");
-            let deflated = Deflater::default().deflate(message.as_bytes());
-            prop_assume!(deflated.is_some());
-            let deflated = deflated.unwrap();
+            let deflated = Deflater::default().squeeze(message.as_bytes());
             let mut chunks: Vec<_> = deflated.chunks(fragment).map(|it| frame(0x00, it)).collect();
             chunks[0][0] = 0x41;
             let last = chunks.len() - 1;

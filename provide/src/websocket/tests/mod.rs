@@ -2,6 +2,7 @@
 
 mod admission;
 pub(crate) mod broker;
+mod deflated;
 mod formats;
 mod lifecycle;
 mod live;

@@ -198,6 +198,10 @@ impl Layers {
                 .iter()
                 .find(|(key, ..)| path == key.path || path.starts_with(&format!("{}[", key.path)));
             let place = origin.map_or_else(String::new, |(.., origin)| format!(" ({origin})"));
+            if origin.is_some_and(|(key, ..)| key.secret) {
+                // The fault would quote it.
+                return anyhow!("{path}{place}: it is not written as it must be");
+            }
             anyhow!("{path}{place}: {}", fault.into_inner())
         })?;
         Ok(Loaded { config, values })
@@ -239,7 +243,13 @@ fn check_type(key: &Key, value: &Value) -> Result<()> {
 
 /// Reads a text as a value of the key's type; lists are separated by commas, or JSON.
 fn parse(key: &Key, text: &str) -> Result<Value> {
-    let wrong = || anyhow!("{}: {} is wanted, not {text:?}", key.path, kind(&key.default));
+    let wrong = || {
+        let wanted = kind(&key.default);
+        if key.secret {
+            return anyhow!("{}: {wanted} is wanted", key.path);
+        }
+        anyhow!("{}: {wanted} is wanted, not {text:?}", key.path)
+    };
     match &key.default {
         Value::String(_) => Ok(Value::String(text.to_owned())),
         Value::Array(_) if !text.trim_start().starts_with('[') => Ok(text

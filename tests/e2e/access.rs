@@ -19,7 +19,7 @@ async fn a_token_passes_the_gateway_and_opens_what_it_names() {
     install_crypto();
     let mut installation = Installation::private();
     installation.set("provide.websocket.token_key", "0123456789abcdef0123456789abcdef");
-    let api_key = format!(r#"[{{ name = "desk", key = "{API_KEY}", symbols = ["AAPL"] }}]"#);
+    let api_key = format!(r#"[{{"name":"desk","key":"{API_KEY}","symbols":["AAPL"]}}]"#);
     installation.set("provide.websocket.api_keys", api_key);
     let up = installation.start("up", &["up"]);
     let websocket = printed(&up, "WebSocket").await;

@@ -35,6 +35,16 @@ fn fault(variables: &[(&'static str, &'static str)], file: &'static str, set: &[
 }
 
 #[test]
+fn a_secret_is_not_quoted_by_its_fault() {
+    let name = "LIZARDS_PROVIDE_WEBSOCKET_API_KEYS";
+    for value in ["hunter2", r#"["hunter2"]"#, r#"[{"key":"hunter2"}]"#, "[hunter2"] {
+        let said = fault(&[(name, value)], "", &[]);
+        assert!(said.contains("provide.websocket.api_keys"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
 fn the_defaults_are_the_configuration_when_nothing_is_set() {
     assert_eq!(load(&[], "", &[]).unwrap().config, Config::default());
 }

@@ -3,7 +3,10 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use schemas::{ClientMessage, ServerMessage, Subscribe};
-use tokio_tungstenite::{connect_async, tungstenite::Message};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 use crate::{
     config::Config,
@@ -15,7 +18,11 @@ use crate::{
 pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
     let listen = config.gateway.listen.parse().context("gateway.listen")?;
     let url = format!("ws://{}/ws", roles::reachable(listen));
-    let (mut socket, _) = connect_async(&url)
+    let mut request = url.as_str().into_client_request()?;
+    if let Some(token) = provide::own_token(&config.provide.websocket) {
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    }
+    let (mut socket, _) = connect_async(request)
         .await
         .map_err(|fault| anyhow!("no gateway answers at {url}: {fault}"))?;
     let subscribe =

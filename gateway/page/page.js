@@ -234,12 +234,32 @@ let lastSeq = 0;
 let settledSeq = 0; // everything up to here was shown: conflation may hold back what is newer
 let rateSeq = 0;
 
-function connect() {
+// Where a session token is needed, an API key behind the address of the page (`#key=…`, which a
+// browser sends to nobody) gets one.
+const apiKey = new URLSearchParams(location.hash.slice(1)).get("key");
+
+async function address() {
+  if (!apiKey) return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
+  const headers = { Authorization: `Bearer ${apiKey}` };
+  const answer = await fetch("/session", { method: "POST", headers });
+  const session = await answer.json();
+  if (!answer.ok) throw new Error(session.detail);
+  return session.websocket_url;
+}
+
+async function connect() {
   clearTimeout(retryTimer);
   retryTimer = 0;
   status("connecting", "Connecting");
   const resume = settledSeq && Date.now() - heardAt < RESUME_WITHIN_MS;
-  const here = socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+  let url;
+  try {
+    url = await address();
+  } catch (fault) {
+    reconnect({ reason: fault.message });
+    return;
+  }
+  const here = socket = new WebSocket(url);
   here.onopen = () => {
     heardAt = Date.now();
     const subscribe = { type: "subscribe", symbols: ["*"], conflate_ms: CONFLATE_MS };

@@ -34,6 +34,7 @@ use hub::{Hub, Readers};
 use store::StoreError;
 use websocket::{Connections, Server};
 
+pub use access::own_token;
 pub use config::{ApiKey, Config, ConfigError, WebSocketConfig};
 
 /// Its name in the registry and the services API.

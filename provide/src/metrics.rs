@@ -8,6 +8,7 @@ const DELIVERIES: &str = "lizards_provide_deliveries_total";
 const CONNECTIONS: &str = "lizards_provide_connections";
 const SLOW_CLIENTS: &str = "lizards_provide_slow_clients_total";
 const CLIENT_ERRORS: &str = "lizards_provide_client_errors_total";
+const REFUSED: &str = "lizards_provide_refused_total";
 const REPLAYS: &str = "lizards_provide_replays_total";
 
 /// Says what they are, and begins to count: a rate needs the zero before the first event.
@@ -17,6 +18,7 @@ pub(crate) fn describe() {
     describe_gauge!(CONNECTIONS, "Open WebSocket connections");
     describe_counter!(SLOW_CLIENTS, "WebSocket clients closed because they read too slowly");
     describe_counter!(CLIENT_ERRORS, "Errors sent to WebSocket clients, by code");
+    describe_counter!(REFUSED, "Clients that were not let in, by reason");
     describe_counter!(REPLAYS, "Replays that WebSocket clients asked for");
     for name in [TICKS, DELIVERIES, SLOW_CLIENTS, REPLAYS] {
         counter!(name).increment(0);
@@ -55,6 +57,27 @@ pub(crate) fn client_error(code: ErrorCode) {
         ErrorCode::TooManyMessages => "too_many_messages",
     };
     counter!(CLIENT_ERRORS, "code" => code).increment(1);
+}
+
+/// Why a client was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its page is none of those that may connect.
+    Origin,
+    /// It showed no valid token, or no known API key.
+    Credentials,
+    /// As many clients were connected as may be.
+    Full,
+}
+
+/// A client was not let in.
+pub(crate) fn refused(why: Refused) {
+    let reason = match why {
+        Refused::Origin => "origin",
+        Refused::Credentials => "credentials",
+        Refused::Full => "full",
+    };
+    counter!(REFUSED, "reason" => reason).increment(1);
 }
 
 /// A client asked for a replay.

@@ -57,7 +57,9 @@ pub struct Unsubscribe {
     pub id: Option<String>,
 }
 
-/// What the server sends.
+/// What the server sends. In the subprotocol `lizards.v1.msgpack` the fields are the same, but prices
+/// and sizes are strings of their digits, and the timestamp of a price is MessagePack's timestamp
+/// extension (type -1).
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {

@@ -10,17 +10,25 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest},
 };
 
-use crate::{lizards::Installation, servers::install_crypto, up::printed};
+use crate::{
+    lizards::Installation,
+    servers::{Browser, install_crypto},
+    up::printed,
+};
 
 const API_KEY: &str = "correct-horse-battery";
+const PAGE_KEY: &str = "staple-of-every-page";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_passes_the_gateway_and_opens_what_it_names() {
     install_crypto();
     let mut installation = Installation::private();
     installation.set("provide.websocket.token_key", "0123456789abcdef0123456789abcdef");
-    let api_key = format!(r#"[{{"name":"desk","key":"{API_KEY}","symbols":["AAPL"]}}]"#);
-    installation.set("provide.websocket.api_keys", api_key);
+    let keys = serde_json::json!([
+        {"name": "desk", "key": API_KEY, "symbols": ["AAPL"]},
+        {"name": "page", "key": PAGE_KEY, "symbols": ["*"]},
+    ]);
+    installation.set("provide.websocket.api_keys", keys);
     let up = installation.start("up", &["up"]);
     let websocket = printed(&up, "WebSocket").await;
     let door = websocket.replacen("ws://", "http://", 1).replace("/ws", "");
@@ -78,6 +86,10 @@ async fn a_token_passes_the_gateway_and_opens_what_it_names() {
         }
         last = Some(id);
     }
+    let mut browser = Browser::start().await;
+    let mut page = browser.open(&format!("{door}/#key={PAGE_KEY}")).await;
+    page.until(r#"document.querySelector('tr[data-symbol="AAPL"] [data-field="price"]')"#).await;
+
     let forbidden = client.get(format!("{door}/events?symbols=MSFT")).bearer_auth(&token);
     assert_eq!(forbidden.send().await.unwrap().status(), 403);
 }

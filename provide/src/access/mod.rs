@@ -15,7 +15,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use service::Problem;
 
-use crate::config::WebSocketConfig;
+use crate::{
+    config::WebSocketConfig,
+    metrics::{self, Refused},
+};
 use origin::Origins;
 use token::{Claims, Signer};
 
@@ -95,6 +98,7 @@ impl Access {
     ) -> Result<Permit, Problem> {
         if !self.origins.allow(headers) {
             let detail = "pages of this Origin may not connect (provide.websocket.allowed_origins)";
+            metrics::refused(Refused::Origin);
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
         let Some(authority) = &self.authority else { return Ok(Permit::All) };
@@ -111,6 +115,17 @@ impl Access {
     }
 }
 
+/// A token for everything, for whoever has the configuration itself; `None` where none is needed.
+pub fn own_token(config: &WebSocketConfig) -> Option<String> {
+    let claims = Claims {
+        sub: "lizards".to_owned(),
+        symbols: vec!["*".to_owned()],
+        exp: (Timestamp::now() + config.token_lifetime()).as_second(),
+        nbf: None,
+    };
+    (!config.token_key.is_empty()).then(|| Signer::new(&config.token_key).sign(&claims))
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, credentials) =
         headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -118,6 +133,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn unauthorized(detail: impl Into<String>) -> Problem {
+    metrics::refused(Refused::Credentials);
     Problem::new(StatusCode::UNAUTHORIZED, detail)
 }
 
@@ -129,7 +145,11 @@ mod tests {
     use crate::{config::ApiKey, hub::Selector};
 
     fn access() -> Access {
-        Access::new(&WebSocketConfig {
+        Access::new(&config())
+    }
+
+    fn config() -> WebSocketConfig {
+        WebSocketConfig {
             token_key: "0123456789abcdef0123456789abcdef".to_owned(),
             api_keys: vec![ApiKey {
                 name: "desk".to_owned(),
@@ -138,7 +158,7 @@ mod tests {
             }],
             allowed_origins: vec!["https://app.example".to_owned()],
             ..WebSocketConfig::default()
-        })
+        }
     }
 
     fn with(name: header::HeaderName, value: &'static str) -> HeaderMap {
@@ -160,6 +180,9 @@ mod tests {
         let permit = access.permit(&HeaderMap::new(), Some(&issued.token)).unwrap();
         assert!(permit.allows(&Selector::parse("BTC-USD").unwrap()));
         assert!(!permit.allows(&Selector::parse("AAPL").unwrap()));
+        let everything = own_token(&config()).unwrap();
+        let all = access.permit(&HeaderMap::new(), Some(&everything)).unwrap();
+        assert!(all.allows(&Selector::parse("*").unwrap()));
         let header = HeaderValue::try_from(format!("bearer {}", issued.token)).unwrap();
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, header)]);
         assert_eq!(access.permit(&headers, None), Ok(permit));

@@ -8,7 +8,7 @@ use std::sync::{
 use service::Problem;
 use tokio::sync::watch;
 
-use crate::metrics;
+use crate::metrics::{self, Refused};
 
 /// Counts the open connections. Cheap to clone.
 #[derive(Clone, Default)]
@@ -40,6 +40,7 @@ impl Connections {
             if is_full { open } else { open + 1 }
         });
         if is_full {
+            metrics::refused(Refused::Full);
             return Err(Problem::unavailable("as many clients are connected here as may be"));
         }
         Ok(Guard(self.clone()))

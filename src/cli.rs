@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Loaded, Overrides, ProcessEnvironment},
     doctor,
     print::print,
-    replay, roles,
+    rejected, replay, roles,
     roles::RoleName,
     up, watch,
 };
@@ -65,6 +65,9 @@ enum Command {
     Config,
     /// Say what is wrong with the setup, in plain words
     Doctor,
+    /// Look at what could not be used, and try it again
+    #[command(subcommand)]
+    Rejected(rejected::Command),
     /// Follow prices in the terminal
     Watch {
         /// Symbols, prefixes such as BTC-*, or * for all
@@ -106,6 +109,9 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Doctor => runtime()?.block_on(doctor::run(&loaded.config)),
+            Command::Rejected(command) => {
+                runtime()?.block_on(rejected::run(&loaded.config, &command))
+            }
             Command::Watch { symbols } => {
                 runtime()?.block_on(watch::run(&loaded.config, &symbols))?;
                 Ok(ExitCode::SUCCESS)

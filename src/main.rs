@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod doctor;
 mod print;
+mod rejected;
 mod replay;
 mod roles;
 mod signals;

@@ -23,6 +23,16 @@ pub const ERROR: &str = "Lizards-Error";
 pub const RAW_SEQUENCE: &str = "Lizards-Raw-Seq";
 /// The subject in `TICKS_RAW` of a rejected payload.
 pub const RAW_SUBJECT: &str = "Lizards-Raw-Subject";
+/// The number of a rejected event in its payload, from 0 on, and how many there are.
+pub const EVENT: &str = "Lizards-Event";
+/// See [`EVENT`].
+pub const EVENTS: &str = "Lizards-Events";
+/// Says that a rejection has not the body of its payload, which is in `TICKS_RAW`: `left out`.
+pub const BODY: &str = "Lizards-Body";
+/// The message id of the payload that this one is once more: its events are the same.
+pub const RETRY_OF: &str = "Lizards-Retry-Of";
+/// The only event of the payload that is meant, from 0 on; all of them where it is not there.
+pub const RETRY_EVENT: &str = "Lizards-Retry-Event";
 /// The symbol of a rejected event, as its subject token, where it could be read.
 pub const SYMBOL: &str = "Lizards-Symbol";
 /// The price of a rejected event, where it could be read.

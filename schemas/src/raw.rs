@@ -45,7 +45,7 @@ impl Format {
 /// One provider payload as fetched, byte for byte, with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawTick {
-    /// The deterministic message id.
+    /// The deterministic message id; of a payload that is tried again, the one it had.
     pub id: String,
     /// Where it came from.
     pub source: Source,
@@ -91,7 +91,10 @@ impl RawTick {
         let received_at = required(headers::RECEIVED_AT)?;
         let format = required(headers::FORMAT)?;
         Ok(Self {
-            id: required(headers::MESSAGE_ID)?.to_owned(),
+            id: match header(headers::RETRY_OF) {
+                Some(id) => id.to_owned(),
+                None => required(headers::MESSAGE_ID)?.to_owned(),
+            },
             source: Source::new(source).map_err(|_| wrong(headers::SOURCE, source))?,
             symbol,
             received_at: received_at

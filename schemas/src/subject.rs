@@ -35,6 +35,9 @@ pub const LEASES: &str = "leases";
 /// The KV bucket of positions: how far each partition of the processing is.
 pub const POSITIONS: &str = "positions";
 
+/// The KV bucket of rejections that were tried again.
+pub const RETRIES: &str = "retries";
+
 /// The key in [`CONFIG`] of the symbols that sources say they will deliver.
 pub const SYMBOLS_KEY: &str = "symbols";
 
@@ -49,6 +52,12 @@ pub fn raw(source: &Source, symbol: Option<&Symbol>) -> String {
         Some(symbol) => format!("ticks.raw.{source}.{}", symbol.token()),
         None => format!("ticks.raw.{source}.{MANY_SYMBOLS}"),
     }
+}
+
+/// Where a payload goes that is tried again, by the subject it had: it keeps its last token, and so
+/// its partition, and is of no source, so that no source takes it for its own newest.
+pub fn retry(raw_subject: &str) -> String {
+    format!("ticks.raw.retry.{}", raw_subject.rsplit('.').next().unwrap_or(MANY_SYMBOLS))
 }
 
 /// Everything raw of one source.
@@ -120,6 +129,7 @@ mod tests {
         }
         assert_eq!(candle_of("candles.2m.BRK=2EB"), None);
         assert_eq!(symbol_of_raw("ticks.raw.sim._"), None);
+        assert_eq!(retry("ticks.raw.sim.BRK=2EB"), "ticks.raw.retry.BRK=2EB");
         assert_eq!(symbol_of_raw("ticks.raw.sim.BRK=2EB"), Some(brk));
     }
 

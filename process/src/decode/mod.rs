@@ -13,7 +13,11 @@ mod json;
 mod sim;
 mod text;
 
-use std::{collections::HashMap, fmt::Display};
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    panic::{self, AssertUnwindSafe},
+};
 
 use jiff::Timestamp;
 use schemas::{Decimal, Format, HtmlSite, RawTick, Reason, Rejection, Symbol, TickKind};
@@ -55,8 +59,13 @@ impl Decoder {
         Ok(Self { currency: currency.to_owned(), sites: compiled })
     }
 
-    /// Appends the events of a payload, at least one.
+    /// Appends the events of a payload, at least one. A decoder that panics has found a fault of ours:
+    /// the payload is rejected, and the next one is decoded.
     pub(crate) fn decode(&self, raw: &RawTick, events: &mut Vec<Event>) {
+        guarded(events, |events| self.read(raw, events));
+    }
+
+    fn read(&self, raw: &RawTick, events: &mut Vec<Event>) {
         match raw.format {
             Format::Sim => events.push(sim::decode(&raw.body, &self.currency)),
             Format::CsvRow => {
@@ -74,6 +83,20 @@ impl Decoder {
                 ))),
             },
         }
+    }
+}
+
+/// Whatever was decoded before a panic is not trusted.
+fn guarded(events: &mut Vec<Event>, decode: impl FnOnce(&mut Vec<Event>)) {
+    let before = events.len();
+    // Nothing is shared with the decoder but the events, and those are cut.
+    let decoded = panic::catch_unwind(AssertUnwindSafe(|| decode(events)));
+    if let Err(payload) = decoded {
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        events.truncate(before);
+        let detail = format!("the decoder has a fault: {said}");
+        events.push(Err(Rejection::decode(Reason::Poison, detail)));
     }
 }
 

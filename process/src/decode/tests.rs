@@ -189,6 +189,20 @@ fn a_rejection_names_field_value_and_place() {
 }
 
 #[test]
+fn a_decoder_that_panics_rejects_its_payload_and_nothing_else() {
+    let mut events = vec![one(Format::Sim, "{}")];
+    guarded(&mut events, |events| {
+        events.push(Err(malformed("half")));
+        let nothing: [u8; 0] = [];
+        assert!(nothing.contains(&1), "a fault of ours");
+    });
+    assert_eq!(events.len(), 2);
+    let rejection = events.remove(1).unwrap_err();
+    assert_eq!(rejection.reason, Reason::Poison);
+    assert_eq!(rejection.detail, "the decoder has a fault: a fault of ours");
+}
+
+#[test]
 fn a_bad_selector_names_its_key() {
     let error = Decoder::new("USD", &[site("tr"), site("tr[")]).err().unwrap().to_string();
     assert!(error.starts_with("html[1].rows: \"tr[\""), "{error}");

@@ -42,12 +42,23 @@ pub(super) fn tick(tick: &Tick) -> NewMessage {
     }
 }
 
+/// The event that a rejection is about.
+pub(super) struct Rejected<'a> {
+    pub(super) id: &'a str,
+    pub(super) index: usize,
+    /// How many events there are in its payload.
+    pub(super) count: usize,
+    /// False where the payload stays in `TICKS_RAW` alone.
+    pub(super) with_body: bool,
+}
+
 /// A rejection for `TICKS_REJECTED`: the payload unchanged, with the reason.
 ///
 /// Its message id is the event's id with the payload's sequence after an `@`: a provider that sends
 /// an event three times gets two rejections, and the stream must not drop the second as a repeat
 /// of the first.
-pub(super) fn rejection(raw: &Message, event_id: &str, rejection: &Rejection) -> NewMessage {
+pub(super) fn rejection(raw: &Message, event: &Rejected<'_>, rejection: &Rejection) -> NewMessage {
+    let Rejected { id: event_id, index, count, with_body } = *event;
     let source = raw.header(headers::SOURCE).and_then(|name| Source::new(name).ok());
     let source = source.as_ref().map_or(UNKNOWN_SOURCE, Source::as_str);
     let mut headers = vec![
@@ -57,7 +68,12 @@ pub(super) fn rejection(raw: &Message, event_id: &str, rejection: &Rejection) ->
         (headers::ERROR, header_line(&rejection.detail)),
         (headers::RAW_SEQUENCE, raw.sequence.to_string()),
         (headers::RAW_SUBJECT, raw.subject.clone()),
+        (headers::EVENT, index.to_string()),
+        (headers::EVENTS, count.to_string()),
     ];
+    if !with_body {
+        headers.push((headers::BODY, "left out".to_owned()));
+    }
     if let Some((symbol, price)) = &rejection.price {
         headers.push((headers::SYMBOL, symbol.token().into_owned()));
         headers.push((headers::PRICE, price.to_string()));
@@ -67,7 +83,7 @@ pub(super) fn rejection(raw: &Message, event_id: &str, rejection: &Rejection) ->
     NewMessage {
         subject: format!("ticks.rejected.{source}.{}", rejection.reason),
         headers,
-        body: raw.body.clone(),
+        body: if with_body { raw.body.clone() } else { Bytes::new() },
     }
 }
 
@@ -137,6 +153,10 @@ mod tests {
         }
     }
 
+    fn event(id: &str) -> Rejected<'_> {
+        Rejected { id, index: 0, count: 1, with_body: true }
+    }
+
     fn stored(message: NewMessage) -> Message {
         Message {
             subject: message.subject,
@@ -152,7 +172,7 @@ mod tests {
         let raw =
             raw(&[("Nats-Msg-Id", "e@1"), ("Lizards-Source", "sim"), ("Lizards-Format", "sim")]);
         let why = Rejection::decode(Reason::Malformed, "no\r\nJSON ");
-        let message = stored(rejection(&raw, "e@1.0", &why));
+        let message = stored(rejection(&raw, &event("e@1.0"), &why));
         assert_eq!(message.subject, "ticks.rejected.sim.malformed");
         assert_eq!(message.body, raw.body);
         for (name, value) in [
@@ -179,7 +199,7 @@ mod tests {
             price: Some(price.clone()),
             ..Rejection::validate(Reason::Outlier, "far away")
         };
-        let message = stored(rejection(&raw(&[]), "e.3", &why));
+        let message = stored(rejection(&raw(&[]), &event("e.3"), &why));
         assert_eq!(message.header("Lizards-Symbol"), Some("BRK=2EB"));
         let read = Stored::read(&message).unwrap();
         assert_eq!(read.place, (7, 3));
@@ -187,10 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_without_its_payload_says_so() {
+        let why = Rejection::decode(Reason::Malformed, "");
+        let event = Rejected { index: 2, count: 501, with_body: false, ..event("e.2") };
+        let message = stored(rejection(&raw(&[]), &event, &why));
+        assert!(message.body.is_empty());
+        assert_eq!(message.header("Lizards-Body"), Some("left out"));
+        assert_eq!(message.header("Lizards-Event"), Some("2"));
+        assert_eq!(message.header("Lizards-Events"), Some("501"));
+    }
+
+    #[test]
     fn the_subject_of_a_rejection_is_always_one_of_ours() {
         let why = Rejection::decode(Reason::Envelope, "");
         for headers in [&[][..], &[("Lizards-Source", "a.b>*")][..]] {
-            let subject = rejection(&raw(headers), "x.0", &why).subject;
+            let subject = rejection(&raw(headers), &event("x.0"), &why).subject;
             assert_eq!(subject, "ticks.rejected.unknown.envelope");
         }
     }

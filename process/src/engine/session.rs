@@ -19,7 +19,7 @@ use tracing::warn;
 use super::{
     Engine,
     input::{Input, Share},
-    output::{self, Fate},
+    output::{self, Fate, Rejected},
     ownership::Owned,
     partition::Home,
     positions::Progress,
@@ -37,6 +37,11 @@ const MAX_PENDING: usize = 4_096;
 /// An acknowledgement is a message too: one for so many payloads, or so much time.
 const ACKNOWLEDGE_BATCH: usize = 256;
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
+/// A payload that is larger stays in `TICKS_RAW` alone when it is rejected: with the reason it might
+/// be larger than what the broker takes. Those that were fetched are not.
+const MAX_REJECTED_BYTES: usize = 512 * 1024;
+/// So much is stored again of one payload, however many of its events are rejected.
+const MAX_REPEATED_BYTES: usize = 1024 * 1024;
 
 /// Why a session ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +92,8 @@ pub(super) struct Pending {
     pub(super) received_at: Option<Timestamp>,
     pub(super) ticks: u64,
     pub(super) rejections: Vec<Reason>,
+    /// How many events it holds.
+    events: usize,
     /// How many of its messages have no receipt yet.
     unconfirmed: usize,
     /// The newest of its messages in `TICKS` and in `TICKS_REJECTED`; 0 where there is none.
@@ -247,6 +254,7 @@ impl<'a> Session<'a> {
             stored: (0, 0),
             ticks: 0,
             rejections: Vec::new(),
+            events: 1,
         };
         match raw {
             Ok(raw) => self.judge(&message, &raw, home, &mut fates, &mut pending),
@@ -256,14 +264,7 @@ impl<'a> Session<'a> {
                     |id| event_id(id, 0),
                 );
                 let rejection = Rejection::decode(Reason::Envelope, fault.to_string());
-                let partition = home.partition();
-                let is_due =
-                    self.share.as_ref().is_none_or(|own| own.is_due(partition, message.sequence));
-                match fates.remove(&id) {
-                    _ if !is_due => {}
-                    Some(fate) => pending.found(&fate),
-                    None => self.reject(&message, &id, partition, &rejection, &mut pending),
-                }
+                self.reject_whole(&message, (&id, 0), home, &rejection, &mut fates, &mut pending);
             }
         }
         self.pending.push_back(pending);
@@ -281,7 +282,18 @@ impl<'a> Session<'a> {
     ) {
         let mut events = std::mem::take(&mut self.engine.events);
         self.engine.decoder.decode(raw, &mut events);
+        pending.events = events.len();
+        let only = message.header(headers::RETRY_EVENT).and_then(|index| index.parse().ok());
+        if let Some(only) = only.filter(|only| *only >= events.len()) {
+            let detail = format!("the payload holds no event {only} any more");
+            let (id, rejection) =
+                (event_id(&raw.id, only), Rejection::decode(Reason::Malformed, detail));
+            self.reject_whole(message, (&id, only), home, &rejection, fates, pending);
+        }
         for (index, event) in events.drain(..).enumerate() {
+            if only.is_some_and(|only| only != index) {
+                continue;
+            }
             let partition = match &self.share {
                 None => home.partition(),
                 Some(share) => {
@@ -324,7 +336,8 @@ impl<'a> Session<'a> {
                     pending.ticks += 1;
                 }
                 Err(fault) => {
-                    self.reject(message, &event_id(&raw.id, index), partition, &fault, pending);
+                    let id = event_id(&raw.id, index);
+                    self.reject(message, (&id, index), partition, &fault, pending);
                 }
             }
         }
@@ -332,18 +345,45 @@ impl<'a> Session<'a> {
         self.engine.events = events;
     }
 
+    /// Rejects what is all there is of a payload, unless that is not ours to do, or done.
+    fn reject_whole(
+        &mut self,
+        message: &Message,
+        event: (&str, usize),
+        home: Home,
+        rejection: &Rejection,
+        fates: &mut HashMap<String, Fate>,
+        pending: &mut Pending,
+    ) {
+        let partition = home.partition();
+        let is_due = self.share.as_ref().is_none_or(|own| own.is_due(partition, message.sequence));
+        match fates.remove(event.0) {
+            _ if !is_due => {}
+            Some(fate) => pending.found(&fate),
+            None => self.reject(message, event, partition, rejection, pending),
+        }
+    }
+
     fn reject(
         &mut self,
         message: &Message,
-        event_id: &str,
+        (id, index): (&str, usize),
         partition: u16,
         rejection: &Rejection,
         pending: &mut Pending,
     ) {
+        let size = message.body.len();
+        let repeated = size.saturating_mul(pending.rejections.len());
+        let event = Rejected {
+            id,
+            index,
+            count: pending.events,
+            with_body: size <= MAX_REJECTED_BYTES && repeated < MAX_REPEATED_BYTES,
+        };
         self.rejections.push_back(Held {
             after: self.ticks_made,
             sent: Sent { payload: self.taken(), tick: None, partition },
-            message: output::rejection(message, event_id, rejection),
+            message: output::rejection(message, &event, rejection),
         });
         pending.unconfirmed += 1;
         pending.rejections.push(rejection.reason);

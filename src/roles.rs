@@ -60,7 +60,7 @@ impl RoleName {
     pub(crate) fn check(self, config: &Config) -> Result<()> {
         match self {
             Self::Ingest => config.ingest.check(&config.html)?,
-            Self::Process => config.process.validate()?,
+            Self::Process => process::check(&config.process, &payloads(config))?,
             Self::Provide => {
                 config.process.calendars()?;
                 config.provide.validate()?;
@@ -90,7 +90,10 @@ impl RoleName {
             Self::Ingest => {
                 ingest::run(config.ingest, config.html, context, listener, data_dir).await?;
             }
-            Self::Process => process::run(config.process, config.html, context, listener).await?,
+            Self::Process => {
+                let payloads = payloads(&config);
+                process::run(config.process, payloads, context, listener).await?;
+            }
             Self::Provide => {
                 let calendars = config.process.calendars()?;
                 provide::run(config.provide, calendars, context, listener, data_dir).await?;
@@ -99,6 +102,10 @@ impl RoleName {
         }
         Ok(())
     }
+}
+
+fn payloads(config: &Config) -> process::Payloads {
+    process::Payloads { sites: config.html.clone(), records: config.records.clone() }
 }
 
 /// Runs one role against a NATS given by configuration.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use jiff::SignedDuration;
-use schemas::HtmlSite;
+use schemas::{HtmlField, HtmlSite, NumberFormat, RawTick, Records};
 use service::{Context, Health, Role, ServeError};
 use tokio::net::TcpListener;
 use tracing::warn;
@@ -45,7 +45,7 @@ pub enum Error {
         /// What is wrong with its value.
         fault: String,
     },
-    /// A web page is configured in a way that does not work.
+    /// A web page, or records, are configured in a way that does not work.
     #[error("{key}: {fault}")]
     Site {
         /// The key, as the user writes it.
@@ -58,16 +58,51 @@ pub enum Error {
     Serve(#[from] ServeError),
 }
 
-/// Runs the role until shutdown. `sites` are the web pages whose sources are `html:<name>`.
+/// What other rooms of the configuration say about payloads.
+#[derive(Debug, Clone, Default)]
+pub struct Payloads {
+    /// The web pages whose sources are `html:<name>`.
+    pub sites: Vec<HtmlSite>,
+    /// How the CSV files and the NDJSON of sources are read.
+    pub records: Vec<Records>,
+}
+
+/// Finds values of the configuration that do not work.
+pub fn check(config: &Config, payloads: &Payloads) -> Result<(), Error> {
+    config.validate()?;
+    Decoder::new(&config.currency, &payloads.sites, &payloads.records).map(drop)
+}
+
+/// Decodes a payload as processing does, with a site whose rows are paragraphs, and gives how many
+/// of its events are ticks and how many are rejected: for the fuzz targets.
+pub fn count_events(raw: &RawTick) -> Result<(usize, usize), Error> {
+    let field = |attribute: &str| HtmlField { select: String::new(), attribute: attribute.into() };
+    let site = HtmlSite {
+        name: "fuzz".to_owned(),
+        url: "https://example.com".to_owned(),
+        interval_secs: 60,
+        rows: "p".to_owned(),
+        symbol: field("id"),
+        price: field(""),
+        currency: "EUR".to_owned(),
+        decimal_separator: NumberFormat::Auto,
+    };
+    let mut events = Vec::new();
+    Decoder::new("USD", &[site], &[])?.decode(raw, &mut events);
+    let ticks = events.iter().filter(|event| event.is_ok()).count();
+    Ok((ticks, events.len() - ticks))
+}
+
+/// Runs the role until shutdown.
 pub async fn run(
     config: Config,
-    sites: Vec<HtmlSite>,
+    payloads: Payloads,
     context: Context,
     listener: TcpListener,
 ) -> Result<(), Error> {
     config.validate()?;
     let calendars = config.calendars()?;
-    let decoder = Decoder::new(&config.currency, &sites)?;
+    let decoder = Decoder::new(&config.currency, &payloads.sites, &payloads.records)?;
     // A century at most, says the validation.
     let max_future = i64::try_from(config.max_future_secs).unwrap_or(i64::MAX);
     let listings = Listings::default();

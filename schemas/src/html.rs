@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::NumberFormat;
+
 /// A web page with prices, and where on it they stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,10 +24,11 @@ pub struct HtmlSite {
     pub price: HtmlField,
     /// The currency of the prices: an ISO 4217 code.
     pub currency: String,
-    /// What separates the whole number from the fraction: `.` or `,`. The other one, white space
-    /// and apostrophes are taken as grouping.
-    #[serde(default = "default_decimal_separator")]
-    pub decimal_separator: char,
+    /// What separates the whole number from the fraction: `.` or `,`; the other one, white space
+    /// and apostrophes are taken as grouping. With `auto` the numbers of the page say it, and one that
+    /// can be read in two ways is rejected where there is no other.
+    #[serde(default)]
+    pub decimal_separator: NumberFormat,
 }
 
 /// Where in a row of a page a value stands.
@@ -42,8 +45,4 @@ pub struct HtmlField {
 
 fn default_interval_secs() -> u64 {
     60
-}
-
-fn default_decimal_separator() -> char {
-    '.'
 }

@@ -18,12 +18,23 @@ pub enum Format {
     CoinbaseMatch,
     /// A web page, read by the selectors configured for its site.
     Html,
+    /// A CSV file with a header line, read as configured for its source ([`Records`](crate::Records)).
+    Csv,
+    /// One JSON object a line, read as configured for its source ([`Records`](crate::Records)).
+    Ndjson,
 }
 
 impl Format {
     /// All formats there are.
-    pub const ALL: [Self; 5] =
-        [Self::Sim, Self::CsvRow, Self::AlphaVantageQuote, Self::CoinbaseMatch, Self::Html];
+    pub const ALL: [Self; 7] = [
+        Self::Sim,
+        Self::CsvRow,
+        Self::AlphaVantageQuote,
+        Self::CoinbaseMatch,
+        Self::Html,
+        Self::Csv,
+        Self::Ndjson,
+    ];
 
     /// As in [`headers::FORMAT`].
     pub fn as_str(self) -> &'static str {
@@ -33,6 +44,8 @@ impl Format {
             Self::AlphaVantageQuote => "alphavantage-quote",
             Self::CoinbaseMatch => "coinbase-match",
             Self::Html => "html",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
         }
     }
 

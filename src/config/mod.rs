@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use nats::topology::StreamsConfig;
 use schemars::JsonSchema;
-use schemas::HtmlSite;
+use schemas::{HtmlSite, Records};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use environment::{Environment, ProcessEnvironment};
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) gateway: gateway::Config,
     /// Web pages with prices: an array of tables `[[html]]`. Each is the source `html:<name>`.
     pub(crate) html: Vec<HtmlSite>,
+    /// How the CSV files and the NDJSON of sources are read: an array of tables `[[records]]`.
+    pub(crate) records: Vec<Records>,
 }
 
 impl Default for Config {
@@ -62,6 +64,7 @@ impl Default for Config {
             provide: provide::Config::default(),
             gateway: gateway::Config::default(),
             html: Vec::new(),
+            records: Vec::new(),
         }
     }
 }

@@ -142,7 +142,7 @@ mod tests {
             symbol: field.clone(),
             price: field,
             currency: "USD".into(),
-            decimal_separator: '.',
+            decimal_separator: schemas::NumberFormat::Point,
         }
     }
 

@@ -10,8 +10,11 @@ mod coinbase;
 mod csv_row;
 mod html;
 mod json;
+mod number;
+mod records;
 mod sim;
 mod text;
+mod time;
 
 use std::{
     collections::HashMap,
@@ -20,11 +23,17 @@ use std::{
 };
 
 use jiff::Timestamp;
-use schemas::{Decimal, Format, HtmlSite, RawTick, Reason, Rejection, Symbol, TickKind};
+use schemas::{
+    Decimal, Format, HtmlSite, RawTick, Reason, Records, Rejection, Source, Symbol, TickKind,
+};
 
 use crate::Error;
 
 use html::Site;
+use records::Mapping;
+
+/// How many events one payload may hold; one with more is rejected as a whole.
+const MAX_EVENTS: usize = 20_000;
 
 /// What happened, as its payload tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +56,39 @@ pub(crate) struct Decoder {
     currency: String,
     /// By source.
     sites: HashMap<String, Site>,
+    /// By source.
+    mappings: HashMap<String, Mapping>,
+    /// Of the other sources.
+    mapping: Mapping,
 }
 
 impl Decoder {
-    /// Compiles the selectors of the sites; a bad one is an error that names its key.
-    pub(crate) fn new(currency: &str, sites: &[HtmlSite]) -> Result<Self, Error> {
+    /// Compiles what is configured of web pages and records; a fault is an error that names its key.
+    pub(crate) fn new(
+        currency: &str,
+        sites: &[HtmlSite],
+        records: &[Records],
+    ) -> Result<Self, Error> {
         let mut compiled = HashMap::with_capacity(sites.len());
         for (index, site) in sites.iter().enumerate() {
             compiled.insert(format!("html:{}", site.name), Site::compile(index, site)?);
         }
-        Ok(Self { currency: currency.to_owned(), sites: compiled })
+        let mut mappings = HashMap::with_capacity(records.len());
+        for (index, records) in records.iter().enumerate() {
+            let mapping = Mapping::compile(index, records, currency)?;
+            if mappings.insert(records.source.clone(), mapping).is_some() {
+                return Err(Error::Site {
+                    key: format!("records[{index}].source"),
+                    fault: format!("{:?} is there twice", records.source),
+                });
+            }
+        }
+        Ok(Self {
+            currency: currency.to_owned(),
+            sites: compiled,
+            mappings,
+            mapping: Mapping::default(currency),
+        })
     }
 
     /// Appends the events of a payload, at least one. A decoder that panics has found a fault of ours:
@@ -75,6 +107,8 @@ impl Decoder {
                 events.push(alphavantage::decode(&raw.body, raw.received_at, &self.currency));
             }
             Format::CoinbaseMatch => events.push(coinbase::decode(&raw.body)),
+            Format::Csv => records::csv::decode(&raw.body, self.mapping(&raw.source), events),
+            Format::Ndjson => records::ndjson::decode(&raw.body, self.mapping(&raw.source), events),
             Format::Html => match self.sites.get(raw.source.as_str()) {
                 Some(site) => site.decode(&raw.body, raw.received_at, events),
                 None => events.push(Err(Rejection::decode(
@@ -83,6 +117,12 @@ impl Decoder {
                 ))),
             },
         }
+    }
+}
+
+impl Decoder {
+    fn mapping(&self, source: &Source) -> &Mapping {
+        self.mappings.get(source.as_str()).unwrap_or(&self.mapping)
     }
 }
 
@@ -108,6 +148,11 @@ fn missing(field: &str, place: &dyn Display) -> Rejection {
 /// The field is there, with a fault.
 fn invalid(field: &str, place: &dyn Display, fault: impl Display) -> Rejection {
     Rejection::decode(Reason::InvalidField, format!("{field}: {fault}{place}"))
+}
+
+/// More events than a payload may hold.
+fn too_many(what: &str) -> Rejection {
+    malformed(format!("it has more than {MAX_EVENTS} {what}"))
 }
 
 /// Not a payload of that format.

@@ -9,8 +9,8 @@ use crate::validate::{Action, Listings, RulesConfig};
 use jiff::SignedDuration;
 use nats::Message;
 use schemas::{
-    Flag, Format, HtmlField, HtmlSite, RawTick, Source, Symbol, Tick, calendar::Calendars, headers,
-    subject,
+    Flag, Format, HtmlField, HtmlSite, NumberFormat, RawTick, Source, Symbol, Tick,
+    calendar::Calendars, headers, subject,
 };
 use service::Health;
 use tokio::runtime;
@@ -112,11 +112,11 @@ fn engine(broker: &Fake, remembered_ids: usize, outlier: Action) -> Engine {
         symbol: HtmlField { select: String::new(), attribute: "id".into() },
         price: HtmlField { select: String::new(), attribute: String::new() },
         currency: "EUR".into(),
-        decimal_separator: '.',
+        decimal_separator: NumberFormat::Point,
     };
     Engine::new(
         Arc::new(broker.clone()),
-        Decoder::new("USD", &[site]).unwrap(),
+        Decoder::new("USD", &[site], &[]).unwrap(),
         Rules {
             config: RulesConfig { outlier, ..RulesConfig::default() },
             max_future: SignedDuration::from_secs(5),

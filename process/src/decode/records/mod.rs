@@ -1,0 +1,99 @@
+//! Rows of named fields, as users' own sources deliver them: CSV files with a header ([`csv`]), and
+//! NDJSON ([`ndjson`]). What the fields are called, and how their times and numbers are written, says
+//! the configuration (`[[records]]`, see [`Records`]); a source without one uses its defaults.
+
+pub(super) mod csv;
+pub(super) mod ndjson;
+
+use std::borrow::Cow;
+
+use schemas::{Records, Rejection, Source, TickKind};
+
+use super::{Decoded, Event, missing, number::Numbers, text, time::TimeFormat};
+use crate::Error;
+
+/// How the records of a source are read.
+pub(super) struct Mapping {
+    fields: Records,
+    time: TimeFormat,
+    /// Of prices whose record does not say.
+    currency: String,
+}
+
+/// A row that can be asked for its fields.
+pub(super) trait Row {
+    /// The text of a field; `None` where it is not there or empty.
+    fn field(&self, name: &str) -> Result<Option<Cow<'_, str>>, Rejection>;
+
+    /// Where a field stands, for errors: ` (row 3, column 2)`.
+    fn place(&self, name: &str) -> String;
+}
+
+impl Mapping {
+    /// `index` is the place of the mapping in the configuration.
+    pub(super) fn compile(index: usize, records: &Records, currency: &str) -> Result<Self, Error> {
+        let wrong = |field: &str, fault: String| Error::Site {
+            key: format!("records[{index}].{field}"),
+            fault,
+        };
+        Source::new(&records.source).map_err(|fault| wrong("source", fault.to_string()))?;
+        for (name, field) in
+            [("symbol", &records.symbol), ("price", &records.price), ("time", &records.time)]
+        {
+            if field.is_empty() {
+                return Err(wrong(name, "every record needs one".to_owned()));
+            }
+        }
+        let is_delimiter = |c: char| c.is_ascii() && !matches!(c, '"' | '\r' | '\n');
+        if !is_delimiter(records.delimiter) {
+            let fault = format!("{:?} cannot separate fields", records.delimiter);
+            return Err(wrong("delimiter", fault));
+        }
+        let time = TimeFormat::new(&records.time_format, &records.time_zone)
+            .map_err(|fault| wrong("time_format", fault))?;
+        Ok(Self { fields: records.clone(), time, currency: currency.to_owned() })
+    }
+
+    /// Of a source that is not configured.
+    pub(super) fn default(currency: &str) -> Self {
+        Self {
+            fields: Records::default(),
+            time: TimeFormat::Rfc3339,
+            currency: currency.to_owned(),
+        }
+    }
+
+    /// How the numbers of these rows are written.
+    fn numbers<'a, R: Row + 'a>(&self, rows: impl Iterator<Item = &'a R>) -> Numbers {
+        let written: Vec<Cow<'_, str>> =
+            rows.filter_map(|row| row.field(&self.fields.price).ok().flatten()).collect();
+        Numbers::of(self.fields.numbers, &self.currency, written.iter().map(AsRef::as_ref))
+    }
+
+    fn event(&self, row: &impl Row, numbers: Numbers) -> Event {
+        let Records { symbol, price, size, exchange, currency, time, .. } = &self.fields;
+        let required =
+            |name: &String| row.field(name)?.ok_or_else(|| missing(name, &row.place(name)));
+        let optional = |name: &String| match name.as_str() {
+            "" => Ok(None),
+            name => row.field(name),
+        };
+        let number = |name: &str, written: &str| {
+            numbers.read(name, &row.place(name), written, &self.currency)
+        };
+        let size_written = optional(size)?;
+        Ok(Decoded {
+            symbol: text::symbol(symbol, &row.place(symbol), &required(symbol)?)?,
+            price: number(price, &required(price)?)?,
+            size: size_written.map(|written| number(size, &written)).transpose()?,
+            currency: optional(currency)?.map_or_else(|| self.currency.clone(), Cow::into_owned),
+            exchange: optional(exchange)?.map(Cow::into_owned),
+            kind: self.kind(),
+            ts: self.time.read(time, &row.place(time), &required(time)?)?,
+        })
+    }
+
+    fn kind(&self) -> TickKind {
+        self.fields.kind
+    }
+}

@@ -44,7 +44,9 @@ pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
             ServerMessage::Closing(closing) => {
                 bail!("the server closes: come back in {} ms", closing.retry_after_ms)
             }
-            ServerMessage::Subscribed(_) | ServerMessage::Heartbeat { .. } => {}
+            ServerMessage::Subscribed(_)
+            | ServerMessage::Heartbeat { .. }
+            | ServerMessage::Candle { .. } => {}
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! - [`store`]: the store, with a half that writes and a half that reads.
 //! - `writer`: the worker that writes `TICKS` into the store; one of all instances does it.
 //! - `hub`: the live fan-out. It encodes every tick once and hands it on by reference.
+//! - `candles`: candles for WebSocket clients.
 //! - `websocket`: `/ws`, the connections and their subscriptions; `events`: the same as
 //!   Server-Sent Events.
 //! - [`wire`]: WebSocket frames, read and written in memory.
@@ -10,6 +11,7 @@
 //! - `session`: `POST /session`; `query`: quotes, ticks, candles and symbols.
 
 mod access;
+mod candles;
 mod config;
 mod events;
 mod hub;
@@ -30,6 +32,7 @@ use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tracing::warn;
 
 use access::Access;
+use candles::CandleHub;
 use hub::{Hub, Readers};
 use store::StoreError;
 use websocket::{Connections, Server};
@@ -74,9 +77,11 @@ pub async fn run(
         Arc::new(Hub::new(shards(), config.websocket.coalesce())),
         Connections::default(),
     );
+    let candles = Arc::new(CandleHub::default());
     let access = Arc::new(Access::new(&config.websocket));
     let server = Arc::new(Server {
         hub: Arc::clone(&hub),
+        candles: Arc::clone(&candles),
         readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
         access: Arc::clone(&access),
         config: config.websocket.clone(),
@@ -102,6 +107,9 @@ pub async fn run(
     let (nats, shutdown) = (context.nats.clone(), context.shutdown.clone());
     let symbols = hub::follow_announced(hub, nats, health.check("symbols"), shutdown);
     parts.spawn(symbols.map(Ok));
+    let (broker, nats) = (Arc::clone(&context.broker), context.nats.clone());
+    let candles = candles::follow(candles, broker, nats, context.shutdown.clone());
+    parts.spawn(candles.map(Ok));
     parts.spawn(async move {
         context.serve(role).await?;
         // An upgraded connection is none of the HTTP server's any more.

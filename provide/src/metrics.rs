@@ -49,6 +49,7 @@ pub(crate) fn slow_client() {
 pub(crate) fn client_error(code: ErrorCode) {
     let code = match code {
         ErrorCode::InvalidSymbol => "invalid_symbol",
+        ErrorCode::InvalidInterval => "invalid_interval",
         ErrorCode::InvalidMessage => "invalid_message",
         ErrorCode::TooManySymbols => "too_many_symbols",
         ErrorCode::HistoryTruncated => "history_truncated",

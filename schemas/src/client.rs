@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Flag, Source, tick::Utc};
+use crate::{CandleUpdate, Flag, Source, tick::Utc};
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,11 @@ pub struct Subscribe {
     /// Symbols, prefixes such as `BTC-*`, or `*` for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub symbols: Vec<String>,
+    /// Candles of these symbols, too, of these lengths: any of `1s`, `5s`, `1m`, `5m`, `15m`, `1h`
+    /// and `1d`. The newest ones come first, then those that close, those that are restated, and now
+    /// and then the ones that are running. A start in the past, and conflation, are for prices only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candles: Vec<String>,
     /// At most one update per symbol in so many milliseconds, always the newest. It holds for the
     /// whole connection; 0 turns it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +57,9 @@ pub struct Subscribe {
 pub struct Unsubscribe {
     /// Symbols or patterns, as they were subscribed.
     pub symbols: Vec<String>,
+    /// Only their candles of these lengths; where there are none, prices and all candles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candles: Vec<String>,
     /// Echoed in the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -70,6 +78,11 @@ pub enum ServerMessage {
         replay: bool,
         /// One entry per symbol.
         data: BTreeMap<String, Update>,
+    },
+    /// A candle that closed, was restated or is running.
+    Candle {
+        /// The candle.
+        data: CandleUpdate,
     },
     /// Something the client asked for cannot be done; the connection goes on.
     Error(ClientError),
@@ -107,6 +120,8 @@ pub enum ErrorCode {
     InvalidSymbol,
     /// The message is not one of the protocol.
     InvalidMessage,
+    /// Candles have no such length.
+    InvalidInterval,
     /// More symbols than one connection may have.
     TooManySymbols,
     /// The start asked for is older than what is kept: the replay begins later.
@@ -124,6 +139,9 @@ pub enum ErrorCode {
 pub struct Subscribed {
     /// All symbols and patterns of the connection, sorted.
     pub symbols: Vec<String>,
+    /// Those of which it receives candles, by length.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub candles: BTreeMap<String, Vec<String>>,
     /// The `id` of the request it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -208,6 +226,10 @@ impl ServerMessage {
             data: BTreeMap<String, Update>,
         }
         #[derive(Deserialize)]
+        struct Candle {
+            data: CandleUpdate,
+        }
+        #[derive(Deserialize)]
         struct Heartbeat {
             seq: u64,
         }
@@ -216,6 +238,7 @@ impl ServerMessage {
                 let PriceUpdate { replay, data } = serde_json::from_str(text)?;
                 Self::PriceUpdate { replay, data }
             }
+            "candle" => Self::Candle { data: serde_json::from_str::<Candle>(text)?.data },
             "error" => Self::Error(serde_json::from_str(text)?),
             "subscribed" => Self::Subscribed(serde_json::from_str(text)?),
             "heartbeat" => Self::Heartbeat { seq: serde_json::from_str::<Heartbeat>(text)?.seq },

@@ -263,7 +263,11 @@ mod tests {
                 id: Some("7".into()),
                 symbols: vec!["Ä".into()],
             }),
-            ServerMessage::Subscribed(Subscribed { symbols: vec!["A".into()], id: None }),
+            ServerMessage::Subscribed(Subscribed {
+                symbols: vec!["A".into()],
+                candles: Default::default(),
+                id: None,
+            }),
             ServerMessage::Heartbeat { seq: u64::MAX },
             ServerMessage::Closing(Closing {
                 reason: CloseReason::TooSlow,

@@ -7,12 +7,16 @@ use nats::{
     Broker, JetStream, Start,
     topology::{Stream, StreamsConfig},
 };
-use schemas::{Candle, CandleInterval, CandleUpdate, http::Candles, subject};
+use schemas::{
+    Candle, CandleInterval, CandleUpdate, ClientMessage, ServerMessage, Subscribe, http::Candles,
+    subject,
+};
 
 use crate::{
     eventually::eventually,
     lizards::{Installation, Registry},
     servers::{self, NatsServer},
+    subscriber::{connect, next, send},
     trades::Trades,
 };
 
@@ -57,11 +61,22 @@ async fn those_of_the_stream_are_those_of_the_store_although_their_maker_is_kill
     let registry = Arc::new(Registry::at(&nats.url()).await);
     let mut running =
         registry.nats.listen_live(subject::ALL_RUNNING_CANDLES).await.expect("NATS runs");
-    let _others = ["ingest", "provide"].map(|role| installation.role(role));
+    let _others = ["ingest", "provide", "gateway"].map(|role| installation.role(role));
     let mut process = installation.role("process");
     let shown = tokio::time::timeout(PATIENCE, running.next()).await.expect("in time");
     let shown: CandleUpdate = serde_json::from_slice(&shown.expect("it is open").body).unwrap();
     assert!(!shown.closed && shown.revision == 0);
+    let mut socket = connect(&registry).await.expect("the gateway tunnels");
+    let (symbols, candles) = (vec!["*".into()], vec!["5s".into()]);
+    let subscribe = Subscribe { symbols, candles, ..Subscribe::default() };
+    send(&mut socket, &ClientMessage::Subscribe(subscribe)).await.expect("open");
+    for closed in [false, true] {
+        let candle = next(&mut socket, |message| match message {
+            ServerMessage::Candle { data } if data.closed == closed => Some(data.candle),
+            _ => None,
+        });
+        assert_eq!(candle.await.interval, CandleInterval::FiveSeconds);
+    }
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(4)).await;
         process.kill().await;

@@ -51,6 +51,9 @@ async fn events(
     let UrlQuery(query) = query.map_err(|fault| Problem::bad_request(fault.body_text()))?;
     let permit = server.access.permit(&headers, query.token())?;
     let request = resumed(query.into_subscribe(), &headers)?;
+    if !request.candles.is_empty() {
+        return Err(Problem::bad_request("candles: they come over the WebSocket only"));
+    }
     let position = start(&request).map_err(|error| Problem::bad_request(error.message))?;
     if !server.hub.is_ready() {
         return Err(Problem::unavailable("the newest prices are not loaded yet"));

@@ -89,7 +89,11 @@ impl Stream {
             self.error(error.clone());
         }
         let symbols = self.interest.names();
-        self.events.message(&ServerMessage::Subscribed(Subscribed { symbols, id }));
+        self.events.message(&ServerMessage::Subscribed(Subscribed {
+            symbols,
+            candles: Default::default(),
+            id,
+        }));
         let snapshot = std::mem::take(&mut self.snapshot);
         self.send(snapshot);
         if let End::Planned(reason, at) = self.serve(&out).await {

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use schemas::{ClientError, CloseReason, Closing, ErrorCode, ServerMessage};
+use schemas::{ClientError, ClientMessage, CloseReason, Closing, ErrorCode, ServerMessage};
 use service::Backoff;
 use tokio::{
     io::Interest,
@@ -18,10 +18,11 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Server, allowance::Allowance, handshake::Terms, request::Request, selection::Limits,
+    Server, allowance::Allowance, candles::Candles, handshake::Terms, request, selection::Limits,
     subscriptions::Subscriptions, voice::Voice,
 };
 use crate::{
+    candles::CandleQueue,
     hub::{self, Format, Outbox, Pipe},
     metrics,
     wire::{self, Close, Decoder, Event, encode},
@@ -113,6 +114,7 @@ impl Connection {
             Arc::clone(&server.readers),
             voice.clone(),
             Limits { permit: terms.permit, max_symbols: server.config.max_symbols },
+            Candles::new(Arc::clone(&server.candles), capacity),
             capacity,
         );
         let decoder = Decoder::new(server.config.max_message_bytes, terms.compression);
@@ -131,7 +133,7 @@ impl Connection {
 
     /// Serves until the client goes, is too slow, or we stop. `read` is what came with the
     /// handshake already.
-    pub(super) async fn run(mut self, first: Option<Request>, read: Bytes) {
+    pub(super) async fn run(mut self, first: Option<ClientMessage>, read: Bytes) {
         // Before the first subscription, so that none outlives the stream it is of.
         let broken = self.server.hub.broken();
         if let Some(request) = first {
@@ -179,12 +181,14 @@ impl Connection {
                 return End::Planned(CloseReason::TooSlow);
             }
             let queued = self.pipe.queued();
-            let has_taken = self.pipe.is_clear() && self.subscriptions.forward(BATCH);
+            let mut has_taken = self.pipe.is_clear() && self.subscriptions.forward(BATCH);
+            has_taken |= queued <= ROOM && self.subscriptions.forward_candles(BATCH);
             self.subscriptions.settle();
             let has_room = queued <= ROOM;
             let may_replay = has_room && self.subscriptions.is_replaying();
             let pause = self.subscriptions.pause();
             let outbox = self.subscriptions.outbox();
+            let candles = self.subscriptions.candles();
             let interest = match (has_room, self.pipe.is_blocked()) {
                 (true, false) => Interest::READABLE,
                 (true, true) => Interest::READABLE | Interest::WRITABLE,
@@ -197,6 +201,7 @@ impl Connection {
                 }
                 () = self.pipe.woken() => {}
                 () = filled(outbox.as_deref()), if outbox.is_some() => {}
+                () = came(candles.as_deref()), if has_room && candles.is_some() => {}
                 () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {}
                 // There may be more in the outbox.
                 () = tokio::task::yield_now(), if has_taken => {}
@@ -260,9 +265,9 @@ impl Connection {
                 return Some(End::Refused(self.flooded()));
             }
             match (event, self.pipe.format) {
-                (Event::Text(text), Format::Json) => self.asked(Request::parse(&text)),
+                (Event::Text(text), Format::Json) => self.asked(request::parse(&text)),
                 (Event::Binary(bytes), Format::Msgpack) => {
-                    self.asked(Request::parse_msgpack(&bytes));
+                    self.asked(request::parse_msgpack(&bytes));
                 }
                 (Event::Text(_), Format::Msgpack) => {
                     return Some(End::Refused(unsupported("text, where MessagePack is due")));
@@ -277,7 +282,7 @@ impl Connection {
         }
     }
 
-    fn asked(&mut self, request: Result<Request, ClientError>) {
+    fn asked(&mut self, request: Result<ClientMessage, ClientError>) {
         match request {
             Ok(request) => self.subscriptions.handle(request),
             Err(error) => self.voice.error(error),
@@ -345,6 +350,14 @@ fn unsupported(fault: &str) -> Refusal {
 async fn filled(outbox: Option<&Outbox>) {
     match outbox {
         Some(outbox) => outbox.woken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when a candle came. Cancel safe.
+async fn came(candles: Option<&CandleQueue>) {
+    match candles {
+        Some(candles) => candles.woken().await,
         None => std::future::pending().await,
     }
 }

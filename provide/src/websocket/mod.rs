@@ -1,6 +1,7 @@
 //! `/ws`: the WebSocket protocol of section 2 of the contract.
 
 mod allowance;
+mod candles;
 mod conflation;
 mod connection;
 mod connections;
@@ -27,6 +28,7 @@ use tracing::debug;
 
 use crate::{
     access::Access,
+    candles::CandleHub,
     config::WebSocketConfig,
     hub::{Hub, Readers},
 };
@@ -41,6 +43,7 @@ pub(crate) use selection::{Limits, explain, start};
 /// What all connections share.
 pub(crate) struct Server {
     pub(crate) hub: Arc<Hub>,
+    pub(crate) candles: Arc<CandleHub>,
     pub(crate) readers: Arc<Readers>,
     pub(crate) access: Arc<Access>,
     pub(crate) config: WebSocketConfig,

@@ -2,19 +2,10 @@
 
 use jiff::Timestamp;
 use schemas::{ClientError, ClientMessage, ErrorCode, Subscribe, msgpack};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 /// How much of a client's text an error repeats, in characters.
 const REPEATED: usize = 200;
-
-/// A message of a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
-    /// The message.
-    pub(super) message: ClientMessage,
-    /// It asks for candles too.
-    pub(super) candles: bool,
-}
 
 /// The query of `/ws?symbols=AAPL,BTC-*&conflate_ms=100`: a `subscribe` in the address.
 #[derive(Debug, Default, Deserialize)]
@@ -30,36 +21,30 @@ pub(crate) struct Query {
     token: Option<String>,
 }
 
-impl Request {
-    /// Reads the text of a message.
-    pub(super) fn parse(text: &str) -> Result<Self, ClientError> {
-        /// What may stand beside the protocol's fields, read loosely.
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Beside {
-            candles: Option<IgnoredAny>,
-            id: Option<serde_json::Value>,
-        }
-        let beside: Beside = serde_json::from_str(text).unwrap_or_default();
-        match serde_json::from_str(text) {
-            Ok(message) => Ok(Self { message, candles: beside.candles.is_some() }),
-            Err(fault) => {
-                let id = beside.id.and_then(|id| id.as_str().map(|id| shorten(id, REPEATED)));
-                let fault = shorten(&fault.to_string(), REPEATED);
-                Err(invalid(format!("Invalid message: {fault}"), id))
-            }
-        }
+/// Reads the text of a message.
+pub(super) fn parse(text: &str) -> Result<ClientMessage, ClientError> {
+    /// What an answer repeats, read loosely.
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Beside {
+        id: Option<serde_json::Value>,
     }
+    serde_json::from_str(text).map_err(|fault| {
+        let beside: Beside = serde_json::from_str(text).unwrap_or_default();
+        let id = beside.id.and_then(|id| id.as_str().map(|id| shorten(id, REPEATED)));
+        let fault = shorten(&fault.to_string(), REPEATED);
+        invalid(format!("Invalid message: {fault}"), id)
+    })
+}
 
-    /// Reads a binary message: the same in MessagePack.
-    pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Self, ClientError> {
-        match msgpack::to_json(bytes) {
-            Ok(json) => Self::parse(&json.to_string()),
-            Err(fault) => Err(invalid(
-                format!("Invalid message: {}", shorten(&fault.to_string(), REPEATED)),
-                None,
-            )),
-        }
+/// Reads a binary message: the same in MessagePack.
+pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<ClientMessage, ClientError> {
+    match msgpack::to_json(bytes) {
+        Ok(json) => parse(&json.to_string()),
+        Err(fault) => Err(invalid(
+            format!("Invalid message: {}", shorten(&fault.to_string(), REPEATED)),
+            None,
+        )),
     }
 }
 
@@ -71,21 +56,25 @@ impl Query {
 
     /// The `subscribe` that the address stands for; `None` where it asks for nothing. A symbol
     /// with a comma in its name cannot be asked for here.
-    pub(super) fn into_request(self) -> Option<Request> {
+    pub(super) fn into_request(self) -> Option<ClientMessage> {
         if self.symbols.is_none() && self.conflate_ms.is_none() && self.candles.is_none() {
             return None;
         }
-        let candles = self.candles.as_ref().is_some_and(|candles| !candles.is_empty());
-        Some(Request { message: ClientMessage::Subscribe(self.into_subscribe()), candles })
+        Some(ClientMessage::Subscribe(self.into_subscribe()))
     }
 
     /// The same, whatever it asks for.
     pub(crate) fn into_subscribe(self) -> Subscribe {
-        let Self { symbols, conflate_ms, from_seq, from_time, speed, id, .. } = self;
-        let symbols = symbols.unwrap_or_default();
-        let symbols = symbols.split(',').filter(|text| !text.is_empty()).map(str::to_owned);
-        Subscribe { symbols: symbols.collect(), conflate_ms, from_seq, from_time, speed, id }
+        let Self { symbols, candles, conflate_ms, from_seq, from_time, speed, id, .. } = self;
+        let (symbols, candles) = (list(symbols), list(candles));
+        Subscribe { symbols, candles, conflate_ms, from_seq, from_time, speed, id }
     }
+}
+
+/// What stands between commas.
+fn list(text: Option<String>) -> Vec<String> {
+    let text = text.unwrap_or_default();
+    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// An `error` with the code `invalid_message`.
@@ -107,44 +96,46 @@ mod tests {
 
     #[test]
     fn garbage_is_answered_with_its_fault_and_its_id() {
-        let error = Request::parse(r#"{"type":"shout","id":"7"}"#).unwrap_err();
+        let error = parse(r#"{"type":"shout","id":"7"}"#).unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidMessage);
         assert_eq!(error.id.as_deref(), Some("7"));
         assert!(error.message.contains("shout"), "{}", error.message);
         let long = format!(r#"{{"type":"{}"}}"#, "x".repeat(10_000));
-        assert!(Request::parse(&long).unwrap_err().message.len() < 300);
+        assert!(parse(&long).unwrap_err().message.len() < 300);
         for text in ["", "[]", "nonsense", r#"{"symbols":[]}"#, r#"{"type":"unsubscribe"}"#] {
-            assert!(Request::parse(text).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn candles_are_noticed_and_other_fields_are_not() {
-        let parse = |text| Request::parse(text).unwrap();
-        assert!(parse(r#"{"type":"subscribe","symbols":["A"],"candles":["1m"]}"#).candles);
-        assert!(!parse(r#"{"type":"subscribe","symbols":["A"],"colour":"red"}"#).candles);
+    fn other_fields_are_not_noticed() {
+        let text = r#"{"type":"subscribe","symbols":["A"],"colour":"red"}"#;
+        assert!(parse(text).is_ok());
     }
 
     #[test]
     fn msgpack_is_read_like_json() {
         let text = br#"{"type":"unsubscribe","symbols":["A"]}"#;
         let packed = b"\x82\xa4type\xabunsubscribe\xa7symbols\x91\xa1A";
-        let expected = Request::parse(std::str::from_utf8(text).unwrap()).unwrap();
-        assert_eq!(Request::parse_msgpack(packed), Ok(expected));
-        let error = Request::parse_msgpack(text).unwrap_err();
+        let expected = parse(std::str::from_utf8(text).unwrap()).unwrap();
+        assert_eq!(parse_msgpack(packed), Ok(expected));
+        let error = parse_msgpack(text).unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidMessage);
         assert!(error.message.starts_with("Invalid message: "), "{}", error.message);
     }
 
     #[test]
     fn an_address_is_a_subscribe() {
-        let query = Query { symbols: Some("AAPL,,BTC-*".into()), ..Query::default() };
-        let Some(Request { message: ClientMessage::Subscribe(subscribe), candles: false }) =
-            query.into_request()
-        else {
+        let query = Query {
+            symbols: Some("AAPL,,BTC-*".into()),
+            candles: Some("1m,1d".into()),
+            ..Query::default()
+        };
+        let Some(ClientMessage::Subscribe(subscribe)) = query.into_request() else {
             panic!("no subscribe")
         };
         assert_eq!(subscribe.symbols, ["AAPL", "BTC-*"]);
+        assert_eq!(subscribe.candles, ["1m", "1d"]);
         assert_eq!(Query::default().into_request(), None);
     }
 }

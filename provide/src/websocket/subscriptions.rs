@@ -10,17 +10,19 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use schemas::{
-    ClientError, ClientMessage, ErrorCode, ServerMessage, Subscribe, Subscribed, Unsubscribe,
+    CandleInterval, ClientError, ClientMessage, ErrorCode, ServerMessage, Subscribe, Subscribed,
+    Unsubscribe,
 };
 use tokio::time::Instant;
 
 use super::{
+    candles::{self, Candles},
     conflation::Conflation,
-    request::Request,
     selection::{Limits, explain, start},
     voice::Voice,
 };
 use crate::{
+    candles::CandleQueue,
     hub::{
         Fault, Frame, Hub, Interest, Outbox, Position, Progress, Readers, Replay, ReplayId,
         Selector,
@@ -37,6 +39,7 @@ pub(super) struct Subscriptions {
     readers: Arc<Readers>,
     voice: Voice,
     limits: Limits,
+    candles: Candles,
     queue_frames: usize,
     interest: Interest,
     /// Where ticks come that are for this connection alone; `None` while it rides a lane with all
@@ -59,6 +62,7 @@ impl Subscriptions {
         readers: Arc<Readers>,
         voice: Voice,
         limits: Limits,
+        candles: Candles,
         queue_frames: usize,
     ) -> Self {
         Self {
@@ -66,6 +70,7 @@ impl Subscriptions {
             readers,
             voice,
             limits,
+            candles,
             queue_frames,
             interest: Interest::default(),
             private: None,
@@ -78,7 +83,8 @@ impl Subscriptions {
 
     /// Did more come for this connection alone than it takes?
     pub(super) fn has_overflowed(&self) -> bool {
-        self.private.as_ref().is_some_and(|private| private.outbox.overflowed().is_some())
+        self.candles.has_overflowed()
+            || self.private.as_ref().is_some_and(|private| private.outbox.overflowed().is_some())
     }
 
     /// Until when nothing may be taken, because of conflation.
@@ -91,21 +97,20 @@ impl Subscriptions {
         self.private.as_ref().map(|private| Arc::clone(&private.outbox))
     }
 
+    /// Where candles come, if it follows any.
+    pub(super) fn candles(&self) -> Option<Arc<CandleQueue>> {
+        self.candles.queue()
+    }
+
+    /// Writes candles that wait, at most `count`. False where there are none.
+    pub(super) fn forward_candles(&self, count: usize) -> bool {
+        self.candles.forward(&self.voice, count)
+    }
+
     /// Does what a client asks for, and answers.
-    pub(super) fn handle(&mut self, request: Request) {
-        let Request { message, candles } = request;
-        match message {
-            ClientMessage::Subscribe(subscribe) => {
-                if candles {
-                    self.voice.error(ClientError {
-                        message: "Candles are not available over the WebSocket".to_owned(),
-                        code: ErrorCode::Unavailable,
-                        id: subscribe.id.clone(),
-                        symbols: Vec::new(),
-                    });
-                }
-                self.subscribe(subscribe);
-            }
+    pub(super) fn handle(&mut self, request: ClientMessage) {
+        match request {
+            ClientMessage::Subscribe(subscribe) => self.subscribe(subscribe),
             ClientMessage::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
         }
     }
@@ -133,6 +138,9 @@ impl Subscriptions {
         if let Some(position) = start.filter(|_| !selectors.is_empty()) {
             self.begin_replay(&selectors, position, request.speed);
         }
+        let (intervals, errors) = candles::intervals(&request.candles, request.id.as_ref());
+        errors.into_iter().for_each(|error| self.voice.error(error));
+        let candles = self.candles.follow(&intervals, &selectors);
         let current = self.interest.clone();
         let fresh: Vec<_> =
             selectors.into_iter().filter(|it| self.interest.insert(it.clone())).collect();
@@ -148,16 +156,22 @@ impl Subscriptions {
                 private.send(&self.voice, &snapshot);
             }
         }
+        candles::send(&self.voice, &candles);
     }
 
     fn unsubscribe(&mut self, request: Unsubscribe) {
+        let named: Vec<_> = request.symbols.iter().filter_map(|it| Selector::parse(it)).collect();
+        if !request.candles.is_empty() {
+            let (intervals, errors) = candles::intervals(&request.candles, request.id.as_ref());
+            errors.into_iter().for_each(|error| self.voice.error(error));
+            self.candles.forget(&intervals, &named);
+            let answer = self.answer(request.id);
+            return self.voice.message(&answer);
+        }
+        self.candles.forget(&CandleInterval::ALL, &named);
         let current = self.interest.clone();
-        let selectors: Vec<_> = request
-            .symbols
-            .iter()
-            .filter_map(|text| Selector::parse(text))
-            .filter(|selector| self.interest.remove(selector))
-            .collect();
+        let selectors: Vec<_> =
+            named.into_iter().filter(|selector| self.interest.remove(selector)).collect();
         let answer = self.answer(request.id);
         match &mut self.private {
             None => {
@@ -176,7 +190,11 @@ impl Subscriptions {
 
     /// The whole current set.
     fn answer(&self, id: Option<String>) -> ServerMessage {
-        ServerMessage::Subscribed(Subscribed { symbols: self.interest.names(), id })
+        ServerMessage::Subscribed(Subscribed {
+            symbols: self.interest.names(),
+            candles: self.candles.follows(),
+            id,
+        })
     }
 
     /// From now on at most one update per symbol in a time; zero is all of them.

@@ -139,10 +139,10 @@ async fn alone_a_tick_comes_at_once_and_those_close_behind_it_come_together() {
 async fn the_address_may_ask_already() {
     let server = Fixture::start().await;
     server.publish("A B", "1").await;
-    let mut client = server.client("?symbols=A%20B,XYZ&id=url&candles=1m").await;
-    let error = client.error().await;
-    assert_eq!((error.code, error.id.as_deref()), (ErrorCode::Unavailable, Some("url")));
+    let mut client = server.client("?symbols=A%20B,XYZ&id=url&candles=2m").await;
     assert_eq!(client.error().await.message, "Invalid stock symbol: XYZ");
+    let error = client.error().await;
+    assert_eq!((error.code, error.id.as_deref()), (ErrorCode::InvalidInterval, Some("url")));
     assert_eq!(client.subscribed().await, ["A B"]);
     assert_eq!(client.price().await.symbol, "A B");
     assert!(connect_async(format!("ws://{}/ws?from_seq=x", server.address)).await.is_err());
@@ -161,8 +161,8 @@ async fn nonsense_is_answered_and_the_connection_goes_on() {
         client.send(text).await;
         assert_eq!(client.error().await.code, ErrorCode::InvalidMessage, "{text}");
     }
-    client.send(r#"{"type":"subscribe","symbols":["A"],"candles":["1m"]}"#).await;
-    assert_eq!(client.error().await.code, ErrorCode::Unavailable);
+    client.send(r#"{"type":"subscribe","symbols":["A"],"candles":["2m"]}"#).await;
+    assert_eq!(client.error().await.code, ErrorCode::InvalidInterval);
     client.subscribed().await;
     client.price().await;
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 pub(crate) mod broker;
+mod candles;
 mod deflated;
 mod formats;
 mod lifecycle;
@@ -29,6 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Connections, Server, router};
 use crate::{
     access::Access,
+    candles::CandleHub,
     config::WebSocketConfig,
     events,
     hub::{self, Hub, Readers},
@@ -42,6 +44,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Fixture {
     pub(crate) broker: Arc<MemoryBroker>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) candles: Arc<CandleHub>,
     pub(crate) access: Arc<Access>,
     pub(crate) connections: Connections,
     pub(crate) shutdown: CancellationToken,
@@ -60,12 +63,14 @@ impl Fixture {
             Connections::default(),
             CancellationToken::new(),
         );
+        let candles = Arc::new(CandleHub::default());
         let use_io_uring = config.io_uring;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let access = Arc::new(Access::new(&config));
         let server = Arc::new(Server {
             hub: Arc::clone(&hub),
+            candles: Arc::clone(&candles),
             readers: Arc::new(Readers::new(Arc::new(Shared(Arc::clone(&broker))))),
             access: Arc::clone(&access),
             config,
@@ -82,7 +87,7 @@ impl Fixture {
             shutdown.clone(),
         ));
         let _stop = shutdown.clone().drop_guard();
-        let fixture = Self { broker, hub, access, connections, shutdown, address, _stop };
+        let fixture = Self { broker, hub, candles, access, connections, shutdown, address, _stop };
         fixture.until(|hub| hub.is_ready()).await;
         fixture
     }

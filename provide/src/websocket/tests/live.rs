@@ -1,5 +1,6 @@
 //! Subscribing and the live stream.
 
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::protocol::frame::{
     Frame,
     coding::{Data, OpCode},
@@ -218,6 +219,35 @@ async fn what_breaks_the_protocol_is_closed_with_its_code() {
         let close = client.receive().await.unwrap_err().expect("a close frame");
         assert_eq!(u16::from(close.code), code);
     }
+}
+
+#[tokio::test]
+async fn an_unmasked_frame_and_a_message_without_an_end_are_refused() {
+    let server = Fixture::start().await;
+    server.publish("A", "1").await;
+    let mut other = server.client("?symbols=A").await;
+    other.subscribed().await;
+    other.price().await;
+
+    let mut client = server.client("").await;
+    let MaybeTlsStream::Plain(socket) = client.0.get_mut() else { panic!("not plain") };
+    socket.write_all(&[0x81, 0x01, b'a']).await.unwrap();
+    assert_eq!(client.error().await.code, ErrorCode::InvalidMessage);
+    assert_eq!(u16::from(client.receive().await.unwrap_err().unwrap().code), 1002);
+
+    let mut client = server.client("").await;
+    let (first, more) = (OpCode::Data(Data::Text), OpCode::Data(Data::Continue));
+    for opcode in std::iter::once(first).chain([more; 1_100]) {
+        let fragment = Message::Frame(Frame::message(vec![], opcode, false));
+        if client.0.send(fragment).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(client.error().await.code, ErrorCode::InvalidMessage);
+    assert_eq!(u16::from(client.receive().await.unwrap_err().unwrap().code), 1008);
+
+    server.publish("A", "2").await;
+    assert_eq!(other.price().await.seq, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,7 +40,15 @@ fn decode(format: Format, body: &[u8]) -> Vec<Event> {
     let mut events = Vec::new();
     let decoder = Decoder::new("USD", &[site("tr.row")], &[]).unwrap();
     decoder.decode(&raw(format, body), &mut events);
+    assert_sound(&events);
     events
+}
+
+/// No decoder has panicked.
+fn assert_sound(events: &[Event]) {
+    for rejection in events.iter().filter_map(|event| event.as_ref().err()) {
+        assert_ne!(rejection.reason, Reason::Poison, "{}", rejection.detail);
+    }
 }
 
 fn one(format: Format, body: &str) -> Event {

@@ -26,6 +26,7 @@ fn decode_as(format: Format, records: &[Records], body: &str) -> Vec<Event> {
     let raw = RawTick { source: Source::new("push:desk").unwrap(), ..raw(format, body.as_bytes()) };
     let mut events = Vec::new();
     Decoder::new("EUR", &[], records).unwrap().decode(&raw, &mut events);
+    assert_sound(&events);
     events
 }
 

@@ -68,7 +68,8 @@ impl Mode {
         match self {
             Self::Paced | Self::Flat => &[100, 1_000, 5_000],
             Self::Bursts => &[100],
-            Self::Coalesced | Self::Latency | Self::Slow => &[1_000],
+            Self::Coalesced => &[100, 1_000],
+            Self::Latency | Self::Slow => &[1_000],
             Self::Idle => &[10_000],
         }
     }

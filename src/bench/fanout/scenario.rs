@@ -80,15 +80,14 @@ fn mixed(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Where one client is in the sequence of its ticks.
+/// Where one client is: which tick of each of its symbols is due.
+///
+/// The order between symbols does not matter; a server with a channel for each does not keep it.
 #[derive(Debug)]
 pub(super) struct Place {
     symbols: u64,
     followed: Vec<u64>,
-    /// How many ticks there were before this round through the symbols.
-    before: u64,
-    /// Which of the followed symbols is next.
-    turn: usize,
+    due: Vec<u64>,
     received: u64,
 }
 
@@ -96,21 +95,26 @@ impl Place {
     /// Before its first tick.
     pub(super) fn new(scenario: Scenario, client: u64) -> Self {
         let (symbols, followed) = (scenario.symbols(), scenario.followed_by(client));
-        Self { symbols, followed, before: 0, turn: 0, received: 0 }
+        let due = followed.iter().map(|symbol| symbol + 1).collect();
+        Self { symbols, followed, due, received: 0 }
     }
 
-    /// The tick that must come next.
+    /// The earliest tick that has not come: all before it have.
     pub(super) fn next(&self) -> u64 {
-        self.before + self.followed.get(self.turn).copied().unwrap_or_default() + 1
+        self.due.iter().copied().min().unwrap_or_default()
     }
 
-    /// It has come.
-    pub(super) fn advance(&mut self) {
-        self.received += 1;
-        self.turn += 1;
-        if self.turn == self.followed.len() {
-            self.turn = 0;
-            self.before += self.symbols;
+    /// Takes a tick in; false where another of its symbol is due, or none.
+    pub(super) fn advance(&mut self, seq: u64) -> bool {
+        let symbol = seq.wrapping_sub(1) % self.symbols;
+        let place = self.followed.binary_search(&symbol).ok();
+        match place.and_then(|place| self.due.get_mut(place)) {
+            Some(due) if *due == seq => {
+                *due += self.symbols;
+                self.received += 1;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -144,8 +148,10 @@ mod tests {
             for seq in 1..=3 * scenario.symbols() {
                 if followed.contains(&scenario.symbol_of(seq)) {
                     assert_eq!(place.next(), seq);
-                    place.advance();
+                    assert!(!place.advance(seq + scenario.symbols()), "one is lost");
+                    assert!(place.advance(seq));
                 }
+                assert!(!place.advance(seq), "doubled, or not asked for");
             }
             assert_eq!(place.received(), 3 * scenario.per_client());
         }

@@ -42,7 +42,7 @@ impl Client {
         &mut self.stream
     }
 
-    /// The sequence that must come next.
+    /// The earliest sequence that has not come.
     pub(super) fn next_seq(&self) -> u64 {
         self.place.next()
     }
@@ -127,13 +127,11 @@ impl Client {
         text: &[u8],
         look: &mut impl FnMut(u64, &dyn Fn() -> Option<Timestamp>),
     ) -> Result<()> {
-        let (due, seq) = (self.place.next(), payload::seq_of(text));
-        if seq != Some(due) {
-            let what = String::from_utf8_lossy(text);
-            bail!("sequence {due} is due, and what comes is {what}");
+        let received = self.place.received();
+        if !payload::seq_of(text).is_some_and(|seq| self.place.advance(seq)) {
+            bail!("this is not due: {}", String::from_utf8_lossy(text));
         }
-        look(self.place.received(), &|| payload::published_at(text));
-        self.place.advance();
+        look(received, &|| payload::published_at(text));
         Ok(())
     }
 }
@@ -197,7 +195,7 @@ mod tests {
         assert_eq!(received(&[1, 2, 3]).unwrap(), 3);
         for bad in [&[2][..], &[1, 3], &[1, 1], &[1, 2, 4, 3]] {
             let fault = received(bad).unwrap_err().to_string();
-            assert!(fault.contains("is due"), "{bad:?}: {fault}");
+            assert!(fault.contains("is not due"), "{bad:?}: {fault}");
         }
     }
 

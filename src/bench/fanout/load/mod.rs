@@ -1,5 +1,5 @@
 //! The clients: one thread in a process of its own that holds all connections, and sees of every
-//! message whether it is the one that must come next.
+//! message whether it is the one of its symbol that must come next.
 //!
 //! What it uses itself is not counted, but it takes its share of the machine, so it does little: a
 //! read for all that has come, the heads of frames, and a number at a known place.

@@ -74,7 +74,7 @@ pub async fn run(
     let reader = store::open_reader(&config.store, data_dir, calendars).await?;
     let (health, hub, connections) = (
         Health::default(),
-        Arc::new(Hub::new(shards(), config.websocket.coalesce())),
+        Arc::new(Hub::new(shards(), config.websocket.coalesce(), config.websocket.io_uring)),
         Connections::default(),
     );
     let candles = Arc::new(CandleHub::default());
@@ -99,8 +99,7 @@ pub async fn run(
     let writing =
         writer::run(config.store, data_dir.to_owned(), context.clone(), health.check("store"));
     parts.spawn(writing.map(|ended| ended.map_err(Error::from)));
-    let flushing = Arc::clone(&hub).flush(config.websocket.io_uring, context.shutdown.clone());
-    parts.spawn(flushing.map(Ok));
+    parts.spawn(Arc::clone(&hub).flush(context.shutdown.clone()).map(Ok));
     let (broker, shutdown) = (Arc::clone(&context.broker), context.shutdown.clone());
     let ticks = hub::follow_ticks(Arc::clone(&hub), broker, health.check("ticks"), shutdown);
     parts.spawn(ticks.map(Ok));

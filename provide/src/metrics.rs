@@ -1,6 +1,6 @@
 //! What the serving half counts.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use schemas::ErrorCode;
 
 const TICKS: &str = "lizards_provide_ticks_total";
@@ -28,6 +28,11 @@ pub(crate) fn describe() {
 /// So many ticks came from the stream into the hub.
 pub(crate) fn ticks(count: usize) {
     counter!(TICKS).increment(count as u64);
+}
+
+/// Where the flushers, who deliver most, count it.
+pub(crate) fn deliveries_counter() -> Counter {
+    counter!(DELIVERIES)
 }
 
 /// So many price updates were written to clients.

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_announced_symbol_is_known_and_nonsense_changes_nothing() {
-        let hub = Hub::new(1, Duration::ZERO);
+        let hub = Hub::new(1, Duration::ZERO, false);
         let knows = |text| hub.knows(&Selector::parse(text).unwrap());
         assert!(!knows("AAPL"));
         announce(&hub, br#"["AAPL","BRK.B"]"#);

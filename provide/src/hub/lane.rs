@@ -19,6 +19,10 @@ use super::{Frame, Pipe, Selector, frame::Format, joined, pipe::Riding};
 /// How many bytes of frames go into one chunk.
 const CHUNK: usize = 64 * 1024;
 
+/// How many ticks that come together are a burst: the next will be one, too, and its first tick can
+/// wait for the others.
+const BURST: u64 = 4;
+
 /// What the riders of a lane have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LaneKey {
@@ -51,6 +55,10 @@ struct Log {
     /// The flusher knows that there is something to write.
     is_due: bool,
     written_at: Option<Instant>,
+    /// How many frames had been sealed then.
+    written_frames: u64,
+    /// When it was written last, many had come together.
+    is_bursty: bool,
 }
 
 /// What is not sealed yet.
@@ -92,8 +100,13 @@ pub(super) struct Chunk {
 pub(super) enum Due {
     /// Nothing: it is known that there is something to write.
     Known,
-    /// It is to be written; `since` is when it was written before.
-    New { since: Option<Instant> },
+    /// It is to be written.
+    New {
+        /// When it was written last.
+        quiet_since: Option<Instant>,
+        /// Its ticks have come in bursts.
+        expects_more: bool,
+    },
     /// It is full, and is to be written at once.
     Full,
 }
@@ -108,6 +121,8 @@ impl Lane {
             riders: Arc::default(),
             is_due: false,
             written_at: None,
+            written_frames: 0,
+            is_bursty: false,
         };
         Arc::new(Self { key, log: Mutex::new(log) })
     }
@@ -156,7 +171,7 @@ impl Lane {
         if mem::replace(&mut log.is_due, true) {
             return Due::Known;
         }
-        Due::New { since: log.written_at }
+        Due::New { quiet_since: log.written_at, expects_more: log.is_bursty }
     }
 
     /// A connection rides along from here on.
@@ -193,6 +208,8 @@ impl Lane {
         }
         log.seal(self.key.format);
         log.written_at = Some(Instant::now());
+        let frames = log.sealed.frames;
+        log.is_bursty = frames - mem::replace(&mut log.written_frames, frames) >= BURST;
         let (sealed, riders) = (log.sealed.clone(), Arc::clone(&log.riders));
         drop(log);
         Some(Round { lane: self, sealed, riders })

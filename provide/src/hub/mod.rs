@@ -24,10 +24,7 @@ mod state;
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -37,13 +34,13 @@ use schemas::Symbol;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use flusher::Flusher;
+use flusher::{FEW, Flusher};
 use recent::Recent;
-use sender::Sender;
 use state::{Published, State};
 
 pub(crate) use announced::follow as follow_announced;
 pub(crate) use feed::follow as follow_ticks;
+pub(crate) use flusher::Place;
 pub(crate) use frame::{Format, Frame};
 pub(crate) use holds::ReplayId;
 pub(crate) use outbox::Outbox;
@@ -77,28 +74,23 @@ pub(crate) enum Pulled {
 pub(crate) struct Hub {
     state: Mutex<State>,
     flushers: Vec<Arc<Flusher>>,
-    /// How many connections came, so that they can be spread over the flushers.
-    arrivals: AtomicUsize,
 }
 
 impl Hub {
     /// A hub that writes with so many threads, and holds back what comes for a busy lane for `hold`.
-    pub(crate) fn new(shards: usize, hold: Duration) -> Self {
-        Self {
-            state: Mutex::default(),
-            flushers: (0..shards.max(1)).map(|_| Flusher::new(hold)).collect(),
-            arrivals: AtomicUsize::new(0),
-        }
+    pub(crate) fn new(shards: usize, hold: Duration, use_io_uring: bool) -> Self {
+        let flushers = (0..shards.max(1)).map(|_| Flusher::new(hold, use_io_uring)).collect();
+        Self { state: Mutex::default(), flushers }
     }
 
     /// Writes to the connections until shutdown, with a thread for each shard.
-    pub(crate) async fn flush(self: Arc<Self>, use_io_uring: bool, shutdown: CancellationToken) {
+    pub(crate) async fn flush(self: Arc<Self>, shutdown: CancellationToken) {
         let mut flushing = JoinSet::new();
         for flusher in &self.flushers {
             let (flusher, shutdown) = (Arc::clone(flusher), shutdown.clone());
             let runtime = Handle::current();
             flushing.spawn_blocking(move || {
-                runtime.block_on(flusher.run(Sender::new(use_io_uring), &shutdown));
+                runtime.block_on(flusher.run(&shutdown));
             });
         }
         flushing.join_all().await;
@@ -181,9 +173,15 @@ impl Hub {
         }
     }
 
-    /// Which flusher writes to a new connection.
-    pub(crate) fn shard(&self) -> usize {
-        self.arrivals.fetch_add(1, Ordering::Relaxed) % self.flushers.len()
+    /// A place with a flusher for a new connection: the first that has few, else the one that has
+    /// fewest.
+    pub(crate) fn place(&self) -> Place {
+        let flushers = self.flushers.iter().enumerate();
+        let place = flushers
+            .min_by_key(|(_, flusher)| flusher.connections() / FEW)
+            .map(|(shard, flusher)| flusher.place(shard));
+        // There is one at least.
+        place.unwrap_or_else(|| Flusher::new(Duration::ZERO, false).place(0))
     }
 
     /// From now on all ticks of `interest` come by a lane. What the former lane still had is

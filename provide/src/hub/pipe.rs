@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
-    Frame,
+    Frame, Place,
     frame::Format,
     joined,
     lane::{Chunk, Lane, Sealed},
@@ -32,7 +32,7 @@ const HELPING: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Pipe {
     /// Which flusher writes to it.
-    pub(super) shard: usize,
+    pub(super) place: Place,
     /// How its client wants its messages.
     pub(crate) format: Format,
     /// Its client can inflate.
@@ -88,13 +88,13 @@ impl Pipe {
     /// The write side of a socket, for a client that may lag `capacity` frames behind.
     pub(crate) fn new(
         socket: Arc<TcpStream>,
-        shard: usize,
+        place: Place,
         format: Format,
         deflates: bool,
         capacity: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
-            shard,
+            place,
             format,
             deflates,
             socket,

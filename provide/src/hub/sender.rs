@@ -26,7 +26,7 @@ struct Sending<'a> {
 }
 
 impl Sender {
-    /// A sender for this thread; socket by socket unless it is to use io_uring and there is one.
+    /// A sender; socket by socket unless it is to use io_uring and there is one.
     pub(super) fn new(use_io_uring: bool) -> Self {
         let ring = use_io_uring.then(Ring::new).and_then(|ring| {
             ring.inspect_err(|fault| debug!(%fault, "no io_uring; writing socket by socket")).ok()

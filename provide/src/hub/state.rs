@@ -124,10 +124,9 @@ impl State {
     /// All ticks of `interest` come to a connection from here on.
     pub(super) fn board(&mut self, pipe: &Arc<Pipe>, interest: &Interest) {
         if !interest.is_empty() {
-            let (shard, format) = (pipe.shard, pipe.format);
             let lane = self.lane(LaneKey {
-                shard,
-                format,
+                shard: pipe.place.shard,
+                format: pipe.format,
                 deflates: pipe.deflates,
                 selectors: interest.sorted(),
             });

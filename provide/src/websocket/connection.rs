@@ -97,10 +97,10 @@ impl From<wire::Fault> for Refusal {
 impl Connection {
     pub(super) fn new(server: Arc<Server>, socket: TcpStream, terms: Terms) -> Self {
         let socket = Arc::new(socket);
-        let (shard, capacity) = (server.hub.shard(), server.config.queue_frames);
+        let (place, capacity) = (server.hub.place(), server.config.queue_frames);
         let pipe = Pipe::new(
             Arc::clone(&socket),
-            shard,
+            place,
             terms.format,
             terms.compression.is_some(),
             capacity,

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    marker::PhantomData,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -10,25 +9,21 @@ use io_uring::{IoUring, opcode::Send, squeue, types::Fd};
 
 use crate::BATCH;
 
-/// A submission and a completion queue of the kernel. It belongs to the thread that made it.
+/// A submission and a completion queue of the kernel.
 pub struct Ring {
     ring: IoUring,
-    /// The kernel refuses a ring of a single issuer to every other thread.
-    of_this_thread: PhantomData<*const ()>,
 }
 
 impl Ring {
-    /// A ring for this thread; an error where the kernel has none or does not give it to us.
+    /// A ring; an error where the kernel has none or does not give it to us.
     pub fn new() -> io::Result<Self> {
         let entries = BATCH as u32;
-        // The kernel then runs completions when we wait for them, and interrupts nobody; Linux 6.1.
-        let ours = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries);
-        let ring = match ours {
-            Ok(ring) => ring,
+        // The kernel then completes what it can when we enter it, and interrupts nobody; Linux 5.19.
+        let ring = match IoUring::builder().setup_coop_taskrun().build(entries) {
             Err(fault) if fault.kind() == io::ErrorKind::InvalidInput => IoUring::new(entries)?,
-            Err(fault) => return Err(fault),
+            ring => ring?,
         };
-        Ok(Self { ring, of_this_thread: PhantomData })
+        Ok(Self { ring })
     }
 
     /// Sends each buffer on its socket, as far as the socket takes it without waiting, as `send(2)`

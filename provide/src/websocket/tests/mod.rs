@@ -59,12 +59,11 @@ impl Fixture {
 
     pub(crate) async fn with(config: WebSocketConfig, broker: Arc<MemoryBroker>) -> Self {
         let (hub, connections, shutdown) = (
-            Arc::new(Hub::new(2, config.coalesce())),
+            Arc::new(Hub::new(2, config.coalesce(), config.io_uring)),
             Connections::default(),
             CancellationToken::new(),
         );
         let candles = Arc::new(CandleHub::default());
-        let use_io_uring = config.io_uring;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let access = Arc::new(Access::new(&config));
@@ -79,7 +78,7 @@ impl Fixture {
         });
         let app = router(Arc::clone(&server)).merge(events::router(server));
         tokio::spawn(service::serve(listener, app, PATIENCE, shutdown.clone()));
-        tokio::spawn(Arc::clone(&hub).flush(use_io_uring, shutdown.clone()));
+        tokio::spawn(Arc::clone(&hub).flush(shutdown.clone()));
         tokio::spawn(hub::follow_ticks(
             Arc::clone(&hub),
             Arc::new(Shared(Arc::clone(&broker))),

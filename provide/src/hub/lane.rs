@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,9 @@ const CHUNK: usize = 64 * 1024;
 /// How many ticks that come together are a burst: the next will be one, too, and its first tick can
 /// wait for the others.
 const BURST: u64 = 4;
+
+/// What is further apart does not belong to one burst.
+const APART: Duration = Duration::from_millis(10);
 
 /// What the riders of a lane have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,7 +60,7 @@ struct Log {
     written_at: Option<Instant>,
     /// How many frames had been sealed then.
     written_frames: u64,
-    /// When it was written last, many had come together.
+    /// When ticks came last, many came together.
     is_bursty: bool,
 }
 
@@ -207,9 +210,15 @@ impl Lane {
             return None;
         }
         log.seal(self.key.format);
-        log.written_at = Some(Instant::now());
+        let now = Instant::now();
+        let before = log.written_at.replace(now);
         let frames = log.sealed.frames;
-        log.is_bursty = frames - mem::replace(&mut log.written_frames, frames) >= BURST;
+        if frames - mem::replace(&mut log.written_frames, frames) >= BURST {
+            log.is_bursty = true;
+        } else if before.is_none_or(|before| now.duration_since(before) > APART) {
+            // It came alone; the rest of a burst says nothing about the next one.
+            log.is_bursty = false;
+        }
         let (sealed, riders) = (log.sealed.clone(), Arc::clone(&log.riders));
         drop(log);
         Some(Round { lane: self, sealed, riders })

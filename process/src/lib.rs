@@ -24,6 +24,7 @@ use jiff::SignedDuration;
 use schemas::{HtmlField, HtmlSite, NumberFormat, RawTick, Records};
 use service::{Context, Health, Role, ServeError};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 pub use candles::CandlesConfig;
@@ -53,6 +54,9 @@ pub enum Error {
         /// What is wrong with its value.
         fault: String,
     },
+    /// The engine has a defect.
+    #[error("the processing has panicked")]
+    Panicked,
     /// Health and metrics cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -137,8 +141,14 @@ pub async fn run(
         stop.cancel();
         served
     };
+    // On a worker of the runtime, beside the connections that it talks to without end.
+    let engine = tokio::spawn({
+        let (context, stop) = (context.clone(), stop.clone());
+        async move { engine.run(&context, config.partitions, &stop).await }
+    });
+    let engine = AbortOnDropHandle::new(engine);
     let following = stop.run_until_cancelled(listings.follow(&context.nats));
-    let engine = engine.run(&context, config.partitions, &stop);
-    let (served, (), (), _) = tokio::join!(serving, engine, candles, following);
-    served.map_err(Error::from)
+    let (served, ended, (), _) = tokio::join!(serving, engine, candles, following);
+    served?;
+    ended.map_err(|_| Error::Panicked)
 }

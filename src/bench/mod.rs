@@ -6,6 +6,7 @@
 
 mod fanout;
 mod process;
+mod relay;
 mod statistics;
 mod table;
 
@@ -27,6 +28,11 @@ pub(crate) enum Bench {
     /// The clients
     #[command(hide = true)]
     FanoutLoad(fanout::LoadOptions),
+    /// What processing costs beside relays that only pass messages on
+    Relay(relay::Options),
+    /// A relay that is compared with ours
+    #[command(hide = true)]
+    RelayBare(relay::BareOptions),
 }
 
 impl Bench {
@@ -39,6 +45,8 @@ impl Bench {
             }
             Self::FanoutServer(options) => fanout::serve(&options, runtime),
             Self::FanoutLoad(options) => fanout::load(&options),
+            Self::Relay(options) => runtime.block_on(relay::run(&options, config)),
+            Self::RelayBare(options) => runtime.block_on(relay::relay(&options, &config.nats.url)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, HeaderMap, Subscriber, client::PublishErrorKind, header};
+use async_nats::{Client, HeaderMap, HeaderName, Subscriber, client::PublishErrorKind, header};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -83,6 +83,41 @@ impl Guard {
     pub(super) fn tip(sequence: u64) -> Self {
         Self::Tip(Tip { sequence, id: None })
     }
+
+    /// Adds what a message that is sent next expects.
+    fn expect(
+        &mut self,
+        partition: Option<u16>,
+        message: &NewMessage,
+        headers: &mut HeaderMap,
+    ) -> Result<(), BrokerError> {
+        match self {
+            Self::Open => {}
+            Self::Tip(tip) => {
+                headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, tip.sequence.to_string());
+                let mut names = message.headers.iter();
+                let id = names.find(|(name, _)| *name == schemas::headers::MESSAGE_ID);
+                let id = id.map(|(_, id)| id.clone());
+                if let Some(last_id) = std::mem::replace(&mut tip.id, id) {
+                    headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
+                }
+                tip.sequence += 1;
+            }
+            Self::Fences(fences) => {
+                let fence = partition.and_then(|partition| fences.get(&partition));
+                let Some(fence) = fence else {
+                    return Err(BrokerError::Refused(format!(
+                        "{} is of none of the session's partitions",
+                        message.subject
+                    )));
+                };
+                let sequence = fence.sequence.as_str();
+                headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence);
+                headers.insert(HeaderName::from_static(FENCE_SUBJECT), fence.subject.as_str());
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Flight {
@@ -127,50 +162,12 @@ impl Session {
         })
     }
 
-    /// The stream of a message and the headers it is sent with.
-    fn address(
-        &mut self,
-        partition: Option<u16>,
-        message: &NewMessage,
-    ) -> Result<(Stream, HeaderMap), BrokerError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &message.headers {
-            headers.insert(*name, value.as_str());
-        }
-        let stream = Stream::of_subject(&message.subject);
-        let own = self.streams.iter_mut().find(|(own, _)| Some(*own) == stream);
-        let Some((stream, guard)) = own else {
-            let subject = &message.subject;
-            return Err(BrokerError::Refused(format!(
-                "{subject} is of none of the session's streams"
-            )));
-        };
-        match guard {
-            Guard::Open => {}
-            Guard::Tip(tip) => {
-                headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, tip.sequence.to_string());
-                let mut names = message.headers.iter();
-                let id = names.find(|(name, _)| *name == schemas::headers::MESSAGE_ID);
-                let id = id.map(|(_, id)| id.clone());
-                if let Some(last_id) = std::mem::replace(&mut tip.id, id) {
-                    headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
-                }
-                tip.sequence += 1;
-            }
-            Guard::Fences(fences) => {
-                let fence = partition.and_then(|partition| fences.get(&partition));
-                let Some(fence) = fence else {
-                    return Err(BrokerError::Refused(format!(
-                        "{} is of none of the session's partitions",
-                        message.subject
-                    )));
-                };
-                let sequence = fence.sequence.as_str();
-                headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence);
-                headers.insert(FENCE_SUBJECT, fence.subject.as_str());
-            }
-        }
-        Ok((*stream, headers))
+    /// The stream of a message and what keeps its writers apart.
+    fn stream(&mut self, subject: &str) -> Result<&mut (Stream, Guard), BrokerError> {
+        let stream = Stream::of_subject(subject);
+        self.streams.iter_mut().find(|(own, _)| Some(*own) == stream).ok_or_else(|| {
+            BrokerError::Refused(format!("{subject} is of none of the session's streams"))
+        })
     }
 
     async fn dispatch(
@@ -181,7 +178,13 @@ impl Session {
         if self.dead.is_cancelled() {
             return Err(unreachable("the connection broke"));
         }
-        let (stream, headers) = self.address(partition, &message)?;
+        let (stream, guard) = self.stream(&message.subject)?;
+        let stream = *stream;
+        let mut headers = HeaderMap::new();
+        guard.expect(partition, &message, &mut headers)?;
+        for (name, value) in message.headers {
+            headers.insert(HeaderName::from_static(name), value);
+        }
         let ticket = self.first_ticket + self.in_flight.len() as u64;
         let sending = self.client.publish_with_reply_and_headers(
             message.subject,

@@ -108,7 +108,7 @@ impl Ownership {
 
     /// How long to wait before anything is looked at again.
     pub(super) fn pace(&self) -> Duration {
-        self.nats.lease_ttl() / 5
+        (self.nats.lease_ttl() / 5).min(Duration::from_secs(1))
     }
 
     /// Returns when something should move.

@@ -72,6 +72,11 @@ pub(crate) fn raise_file_limit() -> std::io::Result<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
 }
 
+/// The environment variable of a key of the configuration.
+pub(crate) fn variable(key: &str) -> String {
+    format!("LIZARDS_{}", key.replace('.', "_").to_uppercase())
+}
+
 /// A program that takes no orders, such as nats-server.
 pub(crate) struct Program {
     guard: Child,

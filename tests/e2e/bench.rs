@@ -38,3 +38,31 @@ fn the_fan_out_is_measured_beside_all_others() {
         }
     }
 }
+
+#[test]
+fn processing_is_measured_beside_bare_relays() {
+    let installation = Installation::private();
+    let file = installation.folder().join("relay.json");
+    let args = "bench relay --only rate,delay --repeat 1 --messages 2000";
+    let output = installation
+        .command(&args.split_whitespace().collect::<Vec<_>>())
+        .arg("--json")
+        .arg(&file)
+        .output()
+        .expect("the program is built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let rows = report["sections"][0]["rows"].as_array().expect("a list");
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        for positive in ["per_sec", "server_us", "target_us"] {
+            assert!(row[positive]["median"].as_f64() > Some(0.0), "{positive}: {row}");
+        }
+    }
+    let delays = report["delays"].as_array().expect("a list");
+    assert_eq!(delays.len(), 2);
+    assert!(delays.iter().all(|row| row["delays"]["p50_ms"].as_f64() > Some(0.0)), "{report}");
+}

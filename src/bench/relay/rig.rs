@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Target, bare, trades};
 use crate::{
-    bench::process::{CpuTime, Program, resident_bytes},
+    bench::process::{CpuTime, Program, resident_bytes, variable},
     config::Config,
 };
 
@@ -51,13 +51,18 @@ impl Rig {
         let broker = JetStream::new(nats.clone(), config.streams.clone());
         broker.declare().await?;
         let client = async_nats::connect(server.url()).await?;
+        let (data, ttl) = (folder.path().join("data"), lease_ttl.as_millis().to_string());
+        let data = data.to_string_lossy();
         let environment = [
-            ("LIZARDS_NATS_URL", server.url().to_owned()),
-            ("LIZARDS_DATA_DIR", folder.path().join("data").display().to_string()),
-            ("LIZARDS_PROCESS_LISTEN", "127.0.0.1:0".to_owned()),
-            ("LIZARDS_SERVICE_LEASE_TTL_MS", lease_ttl.as_millis().to_string()),
-            ("LIZARDS_LOG_LEVEL", "warn".to_owned()),
-        ];
+            ("nats.url", server.url()),
+            ("data_dir", &data),
+            ("process.listen", "127.0.0.1:0"),
+            // That is more than the relays do.
+            ("process.candles.intervals", "[]"),
+            ("service.lease_ttl_ms", &ttl),
+            ("log.level", "warn"),
+        ]
+        .map(|(key, value)| (variable(key), value));
         let (args, count): (&[&str], _) = match target {
             Target::Futures => (&["bench", "relay-bare", "futures"], 1),
             Target::Inbox => (&["bench", "relay-bare", "inbox"], 1),

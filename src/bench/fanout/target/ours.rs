@@ -25,7 +25,7 @@ use crate::{
             publisher::Publisher,
             scenario::{Scenario, symbol_name},
         },
-        process::Program,
+        process::{Program, variable},
     },
     config::Config,
 };
@@ -106,11 +106,6 @@ impl Ours {
         self.lease.release().await;
         self.nats.stop().await;
     }
-}
-
-/// The environment variable of a key of the configuration.
-fn variable(key: &str) -> String {
-    format!("LIZARDS_{}", key.replace('.', "_").to_uppercase())
 }
 
 /// Makes the symbols known, as sources do: others cannot be subscribed to before their first tick.

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use nats::{BrokerError, Bucket};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinHandle, time::Instant};
+use tracing::warn;
 
 /// How far a partition is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +103,17 @@ impl Progress {
             partitions.map(async |partition| Ok((partition, store.load(partition).await?)));
         let saved = try_join_all(loading).await?.into_iter().collect();
         Ok(Self { store, saved, saving: None, every, due: Instant::now() + every })
+    }
+
+    /// Begins anew where the payloads do: what ends before a position is another stream than the one
+    /// it was of, and nothing of it is stored behind `stored`.
+    pub(super) fn begin_anew_behind(&mut self, newest_payload: u64, stored: Position) {
+        if self.saved.values().any(|(position, _)| position.raw > newest_payload) {
+            warn!(newest_payload, "the stream of payloads was made anew; beginning at its start");
+            for (position, _) in self.saved.values_mut() {
+                *position = Position { raw: 0, ..stored };
+            }
+        }
     }
 
     /// The position of a partition, where it is one of ours.

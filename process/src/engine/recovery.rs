@@ -87,6 +87,7 @@ impl Recovery {
         outliers: bool,
     ) -> Result<Self, BrokerError> {
         let Position { raw, ticks, rejected } = progress.least();
+        let is_ours = |partition: u16| progress.of(partition).is_some();
         let is_done = |partition: u16, stored: &Stored| {
             progress.of(partition).is_some_and(|position| stored.place.0 <= position.raw)
         };
@@ -100,18 +101,21 @@ impl Recovery {
         let remembered = u64::try_from(state.capacity()).unwrap_or(u64::MAX);
         let behind = ticks.saturating_sub(remembered);
         newest_ticks(broker, behind + 1, state, |stored| {
-            is_done(partition::of_subject(&stored.subject, count), stored)
+            is_ours(partition::of_subject(&stored.subject, count))
         })
         .await?;
         let mut newest = BTreeMap::new();
         let mut walk = Walk::behind(broker, Stream::Ticks, behind).await?;
         while let Some(tick) = walk.next().await? {
             let partition = partition::of_subject(&tick.subject, count);
-            if is_done(partition, &tick) {
+            let is_before = walk.position <= ticks;
+            if is_ours(partition) && (is_before || is_done(partition, &tick)) {
                 remember(state, &tick);
             }
-            newest.insert(partition, tick.place);
-            add(tick);
+            if !is_before {
+                newest.insert(partition, tick.place);
+                add(tick);
+            }
         }
         let remembered = if outliers { CONFIRMED_WITHIN } else { 0 };
         let behind = rejected.saturating_sub(remembered);
@@ -122,7 +126,9 @@ impl Recovery {
             {
                 remember(state, &rejection);
             }
-            add(rejection);
+            if walk.position > rejected {
+                add(rejection);
+            }
         }
         Ok(Self { known: Known::Loaded(fates), newest_ticks: newest })
     }

@@ -22,7 +22,7 @@ use super::{
     output::{self, Fate, Rejected},
     ownership::Owned,
     partition::Home,
-    positions::Progress,
+    positions::{Position, Progress},
     recovery::Recovery,
 };
 use crate::validate::{Context, State};
@@ -154,7 +154,11 @@ impl<'a> Session<'a> {
         // In this order, too.
         let publisher = broker.partition_publisher(&OUTPUT, &partitions).await?;
         let own = partitions.own.iter().copied();
-        let progress = Progress::load(positions, own, engine.save_every).await?;
+        let mut progress = Progress::load(positions, own, engine.save_every).await?;
+        let newest_payload = broker.state(Stream::Raw).await?.last_sequence;
+        let ticks = broker.state(Stream::Ticks).await?.last_sequence;
+        let rejected = broker.state(Stream::Rejected).await?.last_sequence;
+        progress.begin_anew_behind(newest_payload, Position { raw: 0, ticks, rejected });
         let outliers = engine.rules.rejects_outliers();
         let recovery =
             Recovery::load(&*broker, &progress, partitions.count, &mut state, outliers).await?;

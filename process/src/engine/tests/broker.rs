@@ -59,6 +59,17 @@ enum Answer {
     Fenced(Stream),
 }
 
+fn stored(raw: &[super::Raw]) -> Vec<Message> {
+    let message = |((subject, headers, body), sequence): (&super::Raw, u64)| Message {
+        subject: subject.clone(),
+        headers: headers.clone(),
+        body: bytes::Bytes::copy_from_slice(body),
+        sequence,
+        stored_at: Timestamp::UNIX_EPOCH,
+    };
+    raw.iter().zip(1..).map(message).collect()
+}
+
 #[derive(Clone)]
 pub(super) struct Fake(Arc<Mutex<State>>);
 
@@ -87,15 +98,8 @@ impl Fake {
         stores: [Stores; 2],
         failure: Option<(usize, Failure)>,
     ) -> Self {
-        let raw = raw.iter().zip(1..).map(|((subject, headers, body), sequence)| Message {
-            subject: subject.clone(),
-            headers: headers.clone(),
-            body: bytes::Bytes::copy_from_slice(body),
-            sequence,
-            stored_at: Timestamp::UNIX_EPOCH,
-        });
         Self(Arc::new(Mutex::new(State {
-            raw: raw.collect(),
+            raw: stored(raw),
             ticks: Vec::new(),
             rejected: Vec::new(),
             acknowledged: 0,
@@ -108,6 +112,11 @@ impl Fake {
             exhausted: CancellationToken::new(),
             readers: 0,
         })))
+    }
+
+    /// Somebody deletes the stream of payloads, and it is made anew with these.
+    pub(super) fn begin_anew(&self, raw: &[super::Raw]) {
+        self.state().raw = stored(raw);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

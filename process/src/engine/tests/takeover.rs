@@ -104,6 +104,21 @@ fn by_partition(stream: &[Message]) -> BTreeMap<u16, Vec<(u64, String)>> {
 const STORED: (usize, usize) = (12, 13);
 
 #[test]
+fn a_stream_of_payloads_that_is_made_anew_is_processed_from_its_start() {
+    let broker = Fake::new(&payloads(), [Stores::AtOnce; 2], None);
+    block_on(process(&broker, JOIN, 100, Action::Flag));
+    let symbol = Symbol::new("AAPL").ok();
+    broker.begin_anew(&[
+        raw_of("new", Format::Sim, GOOD, symbol.clone()),
+        raw_of("a1", Format::Sim, GOOD, symbol),
+    ]);
+    block_on(process(&broker, JOIN, 100, Action::Flag));
+    let state = broker.state();
+    assert_eq!(state.ticks.len(), STORED.0 + 1, "one is new");
+    assert_eq!(state.rejected.len(), STORED.1 + 1, "one is a tick already");
+}
+
+#[test]
 fn the_symbols_of_the_test_are_in_several_partitions() {
     let broker = Fake::new(&payloads(), [Stores::AtOnce; 2], None);
     block_on(process(&broker, JOIN, 100, Action::Flag));

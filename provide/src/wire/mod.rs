@@ -10,13 +10,15 @@
 pub mod decode;
 pub mod deflate;
 pub mod encode;
+pub mod fault;
 pub mod negotiate;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Close, Decoder, Event, Fault};
+pub use decode::{Close, Decoder, Event};
 pub use deflate::Deflater;
 pub use encode::Kind;
+pub use fault::Fault;
 pub use negotiate::Compression;
 
 /// The opcodes of RFC 6455, section 5.2.

@@ -39,6 +39,7 @@ use websocket::{Connections, Server};
 
 pub use access::own_token;
 pub use config::{ApiKey, Config, ConfigError, WebSocketConfig};
+pub use writer::WRITER_LEASE;
 
 /// Its name in the registry and the services API.
 pub const SERVICE: &str = "lizards-provide";

@@ -24,7 +24,8 @@ use tracing::{error, info, warn};
 use crate::store::{self, StoreConfig, StoreError, StoredTick, TickWriter, metrics};
 use last_price::{LastPrices, PriceBucket, PricesOfStream};
 
-const LEASE: &str = "provide.writer";
+/// The lease of the one instance that writes the store.
+pub const WRITER_LEASE: &str = "provide.writer";
 
 /// The largest batch; also all that is held in memory while the store is down.
 const BATCH: usize = 1_000;
@@ -55,7 +56,7 @@ pub(crate) async fn run(
         check.pass();
         let lease = tokio::select! {
             () = context.shutdown.cancelled() => return Ok(()),
-            lease = context.nats.lease(LEASE, &context.instance) => lease,
+            lease = context.nats.lease(WRITER_LEASE, &context.instance) => lease,
         };
         match lease {
             Ok(lease) => {

@@ -10,6 +10,7 @@ use std::{env, ffi::OsStr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nats::{Broker, Directory, JetStream, Lease, Nats, NatsConfig};
+use provide::WRITER_LEASE;
 use schemas::subject;
 use tempfile::TempDir;
 use tokio::{
@@ -29,9 +30,6 @@ use crate::{
     },
     config::Config,
 };
-
-/// The lease of whoever writes the store: see `provide::writer`.
-const WRITER_LEASE: &str = "provide.writer";
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 

@@ -4,11 +4,10 @@ use serde_json::Value;
 
 use crate::lizards::Installation;
 
-#[test]
-fn the_fan_out_is_measured_beside_all_others() {
+/// What the program says when it is run with these arguments.
+fn report(args: &str) -> Value {
     let installation = Installation::private();
-    let file = installation.folder().join("fanout.json");
-    let args = "bench fanout --only bursts,coalesced,slow,idle --clients 7 --repeat 2 --secs 0.1";
+    let file = installation.folder().join("report.json");
     let output = installation
         .command(&args.split_whitespace().collect::<Vec<_>>())
         .arg("--json")
@@ -19,7 +18,13 @@ fn the_fan_out_is_measured_beside_all_others() {
     assert!(output.status.success(), "{said}");
 
     let text = std::fs::read_to_string(&file).expect("it was written");
-    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+#[test]
+fn the_fan_out_is_measured_beside_all_others() {
+    let report =
+        report("bench fanout --only bursts,coalesced,slow,idle --clients 7 --repeat 2 --secs 0.1");
     let targets = |rows: &Value| {
         let rows = rows.as_array().expect("a list").iter();
         rows.map(|row| row["target"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
@@ -41,20 +46,7 @@ fn the_fan_out_is_measured_beside_all_others() {
 
 #[test]
 fn processing_is_measured_beside_bare_relays() {
-    let installation = Installation::private();
-    let file = installation.folder().join("relay.json");
-    let args = "bench relay --only rate,delay --repeat 1 --messages 2000";
-    let output = installation
-        .command(&args.split_whitespace().collect::<Vec<_>>())
-        .arg("--json")
-        .arg(&file)
-        .output()
-        .expect("the program is built");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-
-    let text = std::fs::read_to_string(&file).expect("it was written");
-    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let report = report("bench relay --only rate,delay --repeat 1 --messages 2000");
     let rows = report["sections"][0]["rows"].as_array().expect("a list");
     assert_eq!(rows.len(), 4);
     for row in rows {

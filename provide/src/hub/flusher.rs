@@ -126,14 +126,9 @@ impl Flusher {
     /// Writes what publishers leave to it until shutdown, on a thread of its own.
     pub(super) async fn run(&self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
-            self.flush();
-            let (is_due, next) = {
-                let waiting = self.waiting();
-                (!waiting.now.is_empty(), waiting.held.front().map(|(due, _)| *due))
-            };
-            if is_due || next.is_some_and(|next| next <= Instant::now()) {
-                continue;
-            }
+            // A publisher that is at it is waited for: what it does not see, it has woken us for.
+            self.write(&mut self.sender.lock().unwrap_or_else(PoisonError::into_inner));
+            let next = self.waiting().held.front().map(|(due, _)| *due);
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = self.wake.notified() => {}
@@ -142,13 +137,17 @@ impl Flusher {
         }
     }
 
-    /// Writes what is due, until nothing is. False where somebody else is at it.
+    /// Writes what is due. False where somebody else is at it.
     fn flush(&self) -> bool {
-        let Ok(mut sender) = self.sender.try_lock() else { return false };
+        self.sender.try_lock().map(|mut sender| self.write(&mut sender)).is_ok()
+    }
+
+    /// Writes what is due, until nothing is.
+    fn write(&self, sender: &mut Sender) {
         loop {
             let lanes = self.take_due();
             if lanes.is_empty() {
-                return true;
+                return;
             }
             let rounds: Vec<_> = lanes.into_iter().filter_map(Lane::round).collect();
             self.delivered.increment(sender.send(&rounds));

@@ -20,6 +20,14 @@ use super::{
 
 /// Listens, and serves in the background.
 pub(super) fn start(scenario: Scenario) -> Result<()> {
+    start_with(scenario, serve)
+}
+
+/// Listens, lets clients join, and serves them by `serve`, both in the background.
+pub(super) fn start_with<C: From<TcpStream> + Send + 'static>(
+    scenario: Scenario,
+    serve: fn(&TcpListener, &Mutex<Crowd<C>>) -> Result<()>,
+) -> Result<()> {
     let (feed, clients) = (TcpListener::bind(ANY)?, TcpListener::bind(ANY)?);
     let addresses = Listening {
         feed: feed.local_addr()?.to_string(),
@@ -33,7 +41,7 @@ pub(super) fn start(scenario: Scenario) -> Result<()> {
 }
 
 /// Lets clients join, one after the other.
-pub(super) fn accept<C: From<TcpStream>>(listener: &TcpListener, crowd: &Mutex<Crowd<C>>) {
+fn accept<C: From<TcpStream>>(listener: &TcpListener, crowd: &Mutex<Crowd<C>>) {
     for socket in listener.incoming().flatten() {
         let _ = join(crowd, socket);
     }

@@ -6,32 +6,22 @@ use std::{
     net::{TcpListener, TcpStream},
     os::fd::AsFd,
     sync::{Arc, Mutex},
-    thread,
 };
 
 use anyhow::{Context, Result};
 use uring::Ring;
 
 use super::{
-    ANY, Listening, Scenario,
+    Scenario,
     crowd::{Crowd, lock},
     feed::{BUFFER, Feed},
-    floor::accept,
+    floor::start_with,
 };
 
 /// Listens, and serves in the background.
 pub(super) fn start(scenario: Scenario) -> Result<()> {
     Ring::new().context("this system has no io_uring")?;
-    let (feed, clients) = (TcpListener::bind(ANY)?, TcpListener::bind(ANY)?);
-    let addresses = Listening {
-        feed: feed.local_addr()?.to_string(),
-        clients: clients.local_addr()?.to_string(),
-    };
-    let crowd = Arc::new(Crowd::new(scenario));
-    let joined = Arc::clone(&crowd);
-    thread::spawn(move || accept(&clients, &joined));
-    thread::spawn(move || serve(&feed, &crowd));
-    addresses.say()
+    start_with(scenario, serve)
 }
 
 fn serve(listener: &TcpListener, crowd: &Mutex<Crowd<Arc<TcpStream>>>) -> Result<()> {

@@ -26,6 +26,7 @@ use service::{Check, Context, Health, Role, ServeError};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use source::Followed;
 use status::Status;
 use supervise::Supervised;
 
@@ -81,8 +82,9 @@ pub async fn run(
     };
     let mut tasks = JoinSet::new();
     for (source, status) in sources.into_iter().zip(statuses.iter()) {
-        let supervised =
-            Supervised { source, status: Arc::clone(status), owned: Arc::clone(&role.load) };
+        let (_, symbols) = Followed::new(source.symbols().into_iter().collect());
+        let (status, owned) = (Arc::clone(status), Arc::clone(&role.load));
+        let supervised = Supervised { source, status, symbols, owned };
         tasks.spawn(supervised.run(context.clone()));
     }
     let (nats, stop) = (context.nats.clone(), shutdown.clone());

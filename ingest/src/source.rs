@@ -1,9 +1,10 @@
 //! What a source is.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use schemas::Symbol;
+use tokio::sync::watch;
 
 use crate::outlet::Outlet;
 
@@ -17,16 +18,50 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Where it fetches from, without any secret.
     fn url(&self) -> String;
 
-    /// The symbols that it is going to deliver, as far as that is known before it does.
+    /// The symbols that it is configured to deliver, as far as that is known before it does.
     fn symbols(&self) -> Vec<Symbol> {
         Vec::new()
     }
 
     /// One session: fetches and hands everything to the outlet until the source is at its end or
     /// something fails. It is dropped at shutdown, at any await.
-    ///
-    /// `resume` is the id of the newest message of this source that the broker has.
-    async fn run(&self, resume: Option<String>, outlet: Outlet) -> Result<(), FetchError>;
+    async fn run(&self, session: Session) -> Result<(), FetchError>;
+}
+
+/// What a source is given for one session.
+pub(crate) struct Session {
+    /// The id of the newest message of this source that the broker has.
+    pub(crate) resume: Option<String>,
+    /// The symbols to fetch, where the source asks for symbols.
+    pub(crate) symbols: Followed,
+    /// Where to put what is fetched.
+    pub(crate) outlet: Outlet,
+}
+
+/// The symbols that a source is to fetch. They may change while it runs: it then asks for the new
+/// ones too, and leaves the others, without a new session where the provider can.
+#[derive(Clone)]
+pub(crate) struct Followed(watch::Receiver<Arc<BTreeSet<Symbol>>>);
+
+impl Followed {
+    /// The symbols, and whoever changes them.
+    pub(crate) fn new(symbols: BTreeSet<Symbol>) -> (watch::Sender<Arc<BTreeSet<Symbol>>>, Self) {
+        let (sender, receiver) = watch::channel(Arc::new(symbols));
+        (sender, Self(receiver))
+    }
+
+    /// The symbols as they are now.
+    pub(crate) fn now(&mut self) -> Arc<BTreeSet<Symbol>> {
+        Arc::clone(&self.0.borrow_and_update())
+    }
+
+    /// Returns when there are others than [`now`](Self::now) told last.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody can change them any more.
+            std::future::pending().await
+        }
+    }
 }
 
 /// Fetching failed.

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     outlet::{backoff, delay, outlet, report},
     publish::{Window, newest_id, publish},
-    source::{ErrorKind, FetchError, Source},
+    source::{ErrorKind, FetchError, Followed, Session, Source},
     status::Status,
 };
 
@@ -29,6 +29,8 @@ const LASTING: Duration = Duration::from_secs(60);
 pub(crate) struct Supervised {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) status: Arc<Status>,
+    /// The symbols that it is to fetch.
+    pub(crate) symbols: Followed,
     /// How many sources this instance owns.
     pub(crate) owned: Arc<AtomicU64>,
 }
@@ -120,11 +122,12 @@ impl Supervised {
         }
         let resume = window.resume(stored);
         let (outlet, mut intake) = outlet(source, Arc::clone(&self.status));
+        let session = Session { resume, symbols: self.symbols.clone(), outlet };
         // Whichever way fetching ends, its outlet is dropped, and that ends publishing.
         let fetching = async {
             tokio::select! {
                 end = stop.asked() => Ok(end),
-                ended = self.source.run(resume, outlet) => ended.map(|()| End::Finished),
+                ended = self.source.run(session) => ended.map(|()| End::Finished),
             }
         };
         let publishing = async {
@@ -202,10 +205,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::{
-        outlet::Outlet,
-        testing::{FakeBroker, Fault, tick},
-    };
+    use crate::testing::{FakeBroker, Fault, tick};
 
     /// Sends ten ticks a session from where it was left, and fails after all but the last session.
     struct Scripted {
@@ -224,7 +224,8 @@ mod tests {
             "script:".into()
         }
 
-        async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+        async fn run(&self, session: Session) -> Result<(), FetchError> {
+            let Session { resume, mut outlet, .. } = session;
             let next = resume
                 .as_deref()
                 .and_then(|id| id.rsplit(':').next()?.parse::<usize>().ok())
@@ -250,7 +251,8 @@ mod tests {
         let name = schemas::Source::new("sim").unwrap();
         let source = Arc::new(Scripted { name, sessions, resumed: Mutex::default() });
         let status = Arc::new(Status::of(&*source));
-        (Supervised { source: source.clone(), status, owned: Arc::default() }, source)
+        let (_, symbols) = Followed::new([].into());
+        (Supervised { source: source.clone(), status, symbols, owned: Arc::default() }, source)
     }
 
     /// Owns the source until it ends, or is stopped by `stopping`.

@@ -19,8 +19,8 @@ use schemas::{Format, RawTick, Symbol, headers};
 use tokio::sync::mpsc::Receiver;
 
 use crate::{
-    outlet::{Outlet, outlet},
-    source::{FetchError, Source},
+    outlet::outlet,
+    source::{FetchError, Followed, Session, Source},
     status::Status,
 };
 
@@ -137,7 +137,7 @@ impl Broker for FakeBroker {
         if fault == Some(Fault::Open) {
             return Err(away());
         }
-        Ok(Box::new(Session {
+        Ok(Box::new(FakeSession {
             broker: self.clone(),
             fault,
             sent: 0,
@@ -185,7 +185,7 @@ impl Broker for FakeBroker {
     }
 }
 
-struct Session {
+struct FakeSession {
     broker: FakeBroker,
     fault: Option<Fault>,
     sent: usize,
@@ -194,7 +194,7 @@ struct Session {
 }
 
 #[async_trait]
-impl Publisher for Session {
+impl Publisher for FakeSession {
     async fn send(&mut self, message: NewMessage) -> Result<(), BrokerError> {
         let mut inner = self.broker.0.lock().unwrap();
         if let Some(Fault::Send { after, stored }) = self.fault {
@@ -261,7 +261,7 @@ pub(crate) fn status() -> Status {
             "test:".to_owned()
         }
 
-        async fn run(&self, _: Option<String>, _: Outlet) -> Result<(), FetchError> {
+        async fn run(&self, _: Session) -> Result<(), FetchError> {
             Ok(())
         }
     }
@@ -283,7 +283,9 @@ pub(crate) fn start(source: impl Source, resume: Option<&str>) -> Running {
     let status = Arc::new(Status::of(&source));
     let (outlet, ticks) = outlet(source.name(), Arc::clone(&status));
     let resume = resume.map(str::to_owned);
-    let session = tokio::spawn(async move { source.run(resume, outlet).await });
+    let (_, symbols) = Followed::new(source.symbols().into_iter().collect());
+    let session = Session { resume, symbols, outlet };
+    let session = tokio::spawn(async move { source.run(session).await });
     Running { ticks, status, session }
 }
 

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     config::{self, AlphaVantageConfig, ConfigError},
-    outlet::{Outlet, backoff},
-    source::{ErrorKind, FetchError, Source},
+    outlet::backoff,
+    source::{ErrorKind, FetchError, Session, Source},
 };
 
 /// The quotes of Alpha Vantage.
@@ -102,14 +102,15 @@ impl Source for AlphaVantage {
         self.symbols.clone()
     }
 
-    async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+    async fn run(&self, session: Session) -> Result<(), FetchError> {
+        let Session { resume, mut symbols, mut outlet } = session;
         let client = fetch::client()?;
         let mut pages = Pages::new(&self.name, self.interval_secs, resume.as_deref());
         let mut backoff = backoff();
         let mut quota = self.quota.lock().await;
         loop {
             let round = Instant::now();
-            for symbol in &self.symbols {
+            for symbol in symbols.now().iter() {
                 quota.take().await;
                 match self.quote(&client, symbol).await {
                     Ok(Answer::Page(page)) => {
@@ -123,7 +124,11 @@ impl Source for AlphaVantage {
                     Err(error) => outlet.back_off(&error, &mut backoff).await,
                 }
             }
-            sleep(Duration::from_secs(self.interval_secs).saturating_sub(round.elapsed())).await;
+            let rest = Duration::from_secs(self.interval_secs).saturating_sub(round.elapsed());
+            tokio::select! {
+                () = sleep(rest) => {}
+                () = symbols.changed() => {}
+            }
         }
     }
 }

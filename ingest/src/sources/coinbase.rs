@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 use crate::{
     config::{self, CoinbaseConfig, ConfigError},
     outlet::{MAX_PAYLOAD_BYTES, Outlet},
-    source::{ErrorKind, FetchError, Source},
+    source::{ErrorKind, FetchError, Session, Source},
 };
 
 /// How long connecting may take.
@@ -177,7 +177,8 @@ impl Source for Coinbase {
         self.products.clone()
     }
 
-    async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+    async fn run(&self, session: Session) -> Result<(), FetchError> {
+        let Session { resume, mut outlet, .. } = session;
         self.go_on(resume.as_deref()).await;
         let mut socket = self.connect().await?;
         socket.send(self.subscription()).await.map_err(fault)?;

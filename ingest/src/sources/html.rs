@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     config::{self, ConfigError},
-    outlet::{Outlet, backoff},
-    source::{FetchError, Source},
+    outlet::backoff,
+    source::{FetchError, Session, Source},
 };
 
 /// A web page.
@@ -71,7 +71,8 @@ impl Source for Page {
         config::shown(&self.url)
     }
 
-    async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+    async fn run(&self, session: Session) -> Result<(), FetchError> {
+        let Session { resume, mut outlet, .. } = session;
         let client = fetch::client()?;
         let interval = Duration::from_secs(self.interval_secs);
         let mut pages = Pages::new(&self.name, self.interval_secs, resume.as_deref());

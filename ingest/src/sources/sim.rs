@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::{self, ConfigError, SimConfig},
-    outlet::Outlet,
-    source::{FetchError, Source},
+    source::{FetchError, Session, Source},
 };
 
 const MAX_TICKS_PER_SEC: u32 = 1_000_000;
@@ -78,7 +77,8 @@ impl Source for Sim {
     }
 
     /// A walk that starts anew: what a run made up is told from the runs before by its start.
-    async fn run(&self, _: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+    async fn run(&self, session: Session) -> Result<(), FetchError> {
+        let Session { mut outlet, .. } = session;
         let run = Timestamp::now().as_microsecond();
         let mut walk = Walk::new(self.seed, &self.symbols);
         let mut pace = Pace { start: Instant::now(), done: 0, per_sec: self.ticks_per_sec };

@@ -29,8 +29,7 @@ use self::{
 };
 use crate::{
     config::{ConfigError, FileConfig},
-    outlet::Outlet,
-    source::{ErrorKind, FetchError, Source},
+    source::{ErrorKind, FetchError, Session, Source},
 };
 
 /// How many batches of rows are read ahead.
@@ -70,7 +69,8 @@ impl Source for Replay {
             .map_or_else(|| "file:".to_owned(), |url| url.to_string())
     }
 
-    async fn run(&self, resume: Option<String>, mut outlet: Outlet) -> Result<(), FetchError> {
+    async fn run(&self, session: Session) -> Result<(), FetchError> {
+        let Session { resume, mut outlet, .. } = session;
         let file = self.file.clone();
         let (sender, mut batches) = mpsc::channel(READ_AHEAD);
         let wanted = sender.clone();

@@ -192,7 +192,7 @@ mod tests {
         })
         .await;
         let mut running = start(source(server.url("/query"), &["IBM", "BRK.B"]), None);
-        for symbol in ["IBM", "BRK.B"] {
+        for symbol in ["BRK.B", "IBM"] {
             let tick = running.next().await;
             assert_eq!(tick.symbol, Some(Symbol::new(symbol).unwrap()));
             assert_eq!(text(&tick.body), QUOTE.replace("IBM", symbol));

@@ -1,8 +1,10 @@
 //! What every role needs to be a service, and nothing else: the shared handles ([`Context`]),
-//! HTTP serving with health and metrics, problem details, logging and metrics set-up.
+//! HTTP serving with health and metrics, problem details, logging and metrics set-up, and requests to
+//! addresses that others choose ([`outbound`]).
 
 mod context;
 mod health;
+pub mod outbound;
 mod problem;
 mod retry;
 mod serve;

@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Loaded, Overrides, ProcessEnvironment},
     doctor,
     print::print,
-    rejected, replay, roles,
+    raw, rejected, replay, roles,
     roles::RoleName,
     up, watch,
 };
@@ -65,6 +65,9 @@ enum Command {
     Config,
     /// Say what is wrong with the setup, in plain words
     Doctor,
+    /// Read the raw archive back, and process what is in it again
+    #[command(subcommand)]
+    Raw(raw::Command),
     /// Look at what could not be used, and try it again
     #[command(subcommand)]
     Rejected(rejected::Command),
@@ -109,6 +112,7 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Doctor => runtime()?.block_on(doctor::run(&loaded.config)),
+            Command::Raw(command) => runtime()?.block_on(raw::run(&loaded.config, &command)),
             Command::Rejected(command) => {
                 runtime()?.block_on(rejected::run(&loaded.config, &command))
             }

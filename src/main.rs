@@ -7,10 +7,12 @@ mod cli;
 mod config;
 mod doctor;
 mod print;
+mod raw;
 mod rejected;
 mod replay;
 mod roles;
 mod signals;
+mod streams;
 mod up;
 mod watch;
 

@@ -44,6 +44,9 @@ pub const SYMBOLS_KEY: &str = "symbols";
 /// The key in [`CONFIG`] of the symbols whose trading is halted, which an operator writes.
 pub const HALTED_KEY: &str = "halted";
 
+/// What the subject of a payload that is tried again begins with.
+pub const RETRY_PREFIX: &str = "ticks.raw.retry.";
+
 const TICK_PREFIX: &str = "ticks.norm.";
 
 /// Where a raw payload goes; `None` is a payload of many symbols.
@@ -57,7 +60,7 @@ pub fn raw(source: &Source, symbol: Option<&Symbol>) -> String {
 /// Where a payload goes that is tried again, by the subject it had: it keeps its last token, and so
 /// its partition, and is of no source, so that no source takes it for its own newest.
 pub fn retry(raw_subject: &str) -> String {
-    format!("ticks.raw.retry.{}", raw_subject.rsplit('.').next().unwrap_or(MANY_SYMBOLS))
+    format!("{RETRY_PREFIX}{}", raw_subject.rsplit('.').next().unwrap_or(MANY_SYMBOLS))
 }
 
 /// Everything raw of one source.

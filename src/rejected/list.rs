@@ -7,8 +7,13 @@ use nats::{Message, Start, topology::Stream};
 use schemas::{Source, Symbol, headers, subject};
 use serde::Serialize;
 
-use super::{Filter, Streams, find, retries::Retries};
-use crate::print::print;
+use super::{Filter, retries::Retries};
+use crate::{
+    print::{columns, print},
+    streams::{Streams, find},
+};
+
+const HEAD: [&str; 7] = ["SEQ", "STORED AT", "SOURCE", "REASON", "SYMBOL", "RETRIED", "ERROR"];
 
 /// A rejection, as it is listed.
 #[derive(Debug, Serialize)]
@@ -55,7 +60,7 @@ pub(super) async fn run(streams: &Streams, filter: &Filter) -> Result<()> {
             print(format_args!("{}\n", serde_json::to_string(row)?))?;
         }
     } else {
-        print(table(&rows))?;
+        print(columns(HEAD, rows.iter().map(Row::cells)))?;
     }
     Ok(())
 }
@@ -94,22 +99,4 @@ impl Row {
             self.error.clone(),
         ]
     }
-}
-
-/// Columns as wide as what stands in them; the last has no end.
-fn table(rows: &[Row]) -> String {
-    const HEAD: [&str; 7] = ["SEQ", "STORED AT", "SOURCE", "REASON", "SYMBOL", "RETRIED", "ERROR"];
-    let lines: Vec<[String; 7]> =
-        std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
-    let mut text = String::new();
-    for line in &lines {
-        for (column, cell) in line.iter().enumerate().take(HEAD.len() - 1) {
-            let width = lines.iter().filter_map(|line| line.get(column));
-            let width = width.map(|cell| cell.chars().count()).max().unwrap_or_default();
-            text += &format!("{cell:<width$}  ");
-        }
-        text += line.last().map_or("", String::as_str);
-        text.push('\n');
-    }
-    text
 }

@@ -1,21 +1,19 @@
 //! `lizards rejected`: what could not be used, and a second chance for it.
 
-mod find;
 mod list;
 mod outcome;
 mod retries;
 mod retry;
 mod show;
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use nats::{Broker, Nats};
 use schemas::{Reason, Source};
 
-use crate::{config::Config, roles};
+use crate::{config::Config, streams::Streams};
 
 /// What to do with rejections.
 #[derive(Subcommand)]
@@ -65,33 +63,13 @@ fn reason(name: &str) -> Result<Reason, String> {
     })
 }
 
-/// The streams, and the bucket of what was retried.
-struct Streams {
-    broker: Arc<dyn Broker>,
-    nats: Nats,
-}
-
 /// Does what was asked for.
 pub(crate) async fn run(config: &Config, command: &Command) -> Result<ExitCode> {
-    let streams = connect(config).await?;
+    let streams = Streams::connect(config).await?;
     match command {
         Command::List(filter) => list::run(&streams, filter).await?,
         Command::Show { sequence } => show::run(&streams, *sequence).await?,
         Command::Retry { sequences } => return retry::run(&streams, sequences).await,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Connects to the configured NATS, or to the private one of a `lizards up` on this machine.
-async fn connect(config: &Config) -> Result<Streams> {
-    let mut config = config.clone();
-    if config.nats.url.is_empty() {
-        if config.nats.port == 0 {
-            bail!("nats.url: with nats.port = 0 nobody knows where the private nats-server is");
-        }
-        config.nats.url = format!("nats://127.0.0.1:{}", config.nats.port);
-    }
-    let nats = roles::lease_connection(&config).await?;
-    let broker = roles::broker(&config, &nats).await?;
-    Ok(Streams { broker, nats })
 }

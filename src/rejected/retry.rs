@@ -13,11 +13,14 @@ use nats::{Exclusivity, Message, NewMessage, topology::Stream};
 use schemas::{Reason, headers, subject};
 
 use super::{
-    Streams, find, outcome,
+    outcome,
     retries::{Retries, Retry},
     show::payload,
 };
-use crate::print::{complain, print};
+use crate::{
+    print::{complain, print},
+    streams::{Streams, find},
+};
 
 /// The headers that a retry takes over.
 const REPEATED: [&str; 5] = [

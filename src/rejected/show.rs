@@ -4,8 +4,10 @@ use anyhow::{Context as _, Result};
 use nats::{Message, topology::Stream};
 use schemas::headers;
 
-use super::{Streams, find};
-use crate::print::print;
+use crate::{
+    print::print,
+    streams::{Streams, find},
+};
 
 pub(super) async fn run(streams: &Streams, sequence: u64) -> Result<()> {
     let message = find::by_sequence(&*streams.broker, Stream::Rejected, sequence).await?;

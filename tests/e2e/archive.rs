@@ -7,7 +7,9 @@ use ::mongodb::{
     bson::{self, Binary, Document, doc, spec::BinarySubtype},
 };
 use futures_util::TryStreamExt;
-use ingest::archive::{ArchiveConfig, RawRecord, RawStore, open};
+use ingest::archive::{
+    ArchiveConfig, Order, Place, RawRecord, RawStore, Selection, open, open_to_read,
+};
 use jiff::Timestamp;
 use nats::{
     Broker, Exclusivity, JetStream, NewMessage,
@@ -91,6 +93,63 @@ async fn keeps_the_contract(config: &ArchiveConfig, folder: &Path) {
     assert_eq!(store.get("nobody").await.expect("it answers"), None);
 }
 
+/// Whoever reads pages sees each record of a selection once, in order, and can do no harm.
+async fn is_read_in_pages(config: &ArchiveConfig, folder: &Path) {
+    let at = |nanosecond: i64| {
+        Timestamp::new(1_700_000_000, 0)
+            .map(|second| second + jiff::SignedDuration::from_nanos(nanosecond))
+    };
+    let at = |nanosecond| at(nanosecond).expect("a time");
+    // Times that differ by less than a millisecond, or not at all, stored in another order.
+    let mut records: Vec<_> = (0..60_u64)
+        .map(|number| RawRecord {
+            id: format!("page:{}:{number}", number % 7),
+            source: (number % 5 > 0).then(|| format!("source-{}", number % 2)),
+            symbol: (number % 3 > 0).then(|| "BRK.B".into()),
+            received_at: at(i64::try_from(number / 4).expect("small")),
+            ..a_record(number)
+        })
+        .collect();
+    let store = open(config, folder).await.expect("it opens");
+    for records in records.rchunks(7) {
+        store.store(records).await.expect("it is stored");
+    }
+    drop(store);
+    records.sort_by(|a, b| (a.received_at, &a.id).cmp(&(b.received_at, &b.id)));
+
+    let store = open_to_read(config, folder).await.expect("it opens to be read");
+    let symbol = Selection { symbol: Some("BRK.B".into()), ..Selection::default() };
+    let source = Selection { source: Some("source-1".into()), ..Selection::default() };
+    let times = Selection { from: Some(at(3)), to: Some(at(9)), ..Selection::default() };
+    let all_of_it = Selection { source: source.source.clone(), ..symbol.clone() };
+    let all_of_it = Selection { from: times.from, to: times.to, ..all_of_it };
+    let nothing = Selection { to: Some(at(0)), ..Selection::default() };
+    for selection in [Selection::default(), symbol, source, times, all_of_it, nothing] {
+        let is_in = |record: &&RawRecord| {
+            let Selection { source, symbol, from, to } = &selection;
+            (source.is_none() || record.source == *source)
+                && (symbol.is_none() || record.symbol == *symbol)
+                && from.is_none_or(|from| record.received_at >= from)
+                && to.is_none_or(|to| record.received_at < to)
+        };
+        let mut wanted: Vec<RawRecord> = records.iter().filter(is_in).cloned().collect();
+        assert_eq!(all(&*store, &selection, Order::OldestFirst).await, wanted, "{selection:?}");
+        wanted.reverse();
+        assert_eq!(all(&*store, &selection, Order::NewestFirst).await, wanted, "{selection:?}");
+    }
+}
+
+async fn all(store: &dyn RawStore, selection: &Selection, order: Order) -> Vec<RawRecord> {
+    let (mut read, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.page(selection, order, after.as_ref(), 3).await.expect("it answers");
+        assert!(page.len() <= 3);
+        let Some(last) = page.last() else { return read };
+        after = Some(Place::from(last));
+        read.extend(page);
+    }
+}
+
 async fn expect(store: &dyn RawStore, record: &RawRecord) {
     let found = store.get(&record.id).await.expect("it answers");
     assert_eq!(found.as_ref(), Some(record));
@@ -99,7 +158,12 @@ async fn expect(store: &dyn RawStore, record: &RawRecord) {
 #[tokio::test]
 async fn sqlite_keeps_the_contract() {
     let folder = TempDir::new().expect("a folder");
+    let nothing = open_to_read(&ArchiveConfig::default(), folder.path()).await;
+    let fault = nothing.err().expect("reading makes no archive").to_string();
+    assert!(fault.contains("there is no") && fault.contains("raw.db"), "{fault}");
     keeps_the_contract(&ArchiveConfig::default(), folder.path()).await;
+    let folder = TempDir::new().expect("a folder");
+    is_read_in_pages(&ArchiveConfig::default(), folder.path()).await;
 
     let file = format!("sqlite://{}?mode=ro", folder.path().join("raw.db").display());
     let archive = sqlx::SqlitePool::connect(&file).await.expect("the archive is a file");
@@ -115,7 +179,10 @@ async fn mongodb_keeps_the_contract() {
     keeps_the_contract(&in_mongodb(&server), Path::new("")).await;
 
     let keys: Vec<_> = indexes(&server).await.into_iter().map(|index| index.keys).collect();
-    assert!(keys.contains(&doc! { "source": 1, "symbol": 1, "received_at": 1 }), "{keys:?}");
+    for index in [doc! { "source": 1, "symbol": 1, "place": 1 }, doc! { "place": 1 }] {
+        assert!(keys.contains(&index), "{keys:?}");
+    }
+    is_read_in_pages(&in_mongodb(&mongodb().await), Path::new("")).await;
 }
 
 async fn indexes(server: &MongoDatabase) -> Vec<IndexModel> {
@@ -137,6 +204,7 @@ async fn a_document_of_mongodb_is_what_the_documentation_says() {
         "symbol": null,
         "received_at": bson::DateTime::from_millis(1_704_067_200_123),
         "received_at_rfc3339": "2024-01-01T00:00:00.123456789Z",
+        "place": "20240101T000000.123456789Z sim:1:5000000000",
         "content_type": "application/json",
         "format": "sim",
         "columns": null,

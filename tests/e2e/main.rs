@@ -19,6 +19,7 @@ mod live;
 mod lizards;
 mod pipeline;
 mod rabbitmq;
+mod raw;
 mod rejected;
 mod scale;
 mod servers;

@@ -29,9 +29,9 @@ impl Default for ArchiveConfig {
 
 /// The kinds of places that an archive can be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Where {
     /// Nothing is archived.
-    Off,
+    Nowhere,
     /// The embedded database.
     Sqlite,
     /// A MongoDB server.
@@ -49,15 +49,15 @@ impl ArchiveConfig {
     }
 
     /// Where the archive is, by a configuration that is right in every key.
-    pub(super) fn place(&self) -> Result<Place, ArchiveError> {
+    pub(super) fn place(&self) -> Result<Where, ArchiveError> {
         if self.max_age_hours > MAX_AGE_HOURS {
             let fault =
                 format!("{} hours are more than the {MAX_AGE_HOURS} allowed", self.max_age_hours);
             return Err(ArchiveError::Config { key: "max_age_hours", fault });
         }
         match self.url.as_str() {
-            "" => Ok(Place::Sqlite),
-            "none" => Ok(Place::Off),
+            "" => Ok(Where::Sqlite),
+            "none" => Ok(Where::Nowhere),
             url if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") => {
                 check_database(&self.database)?;
                 mongodb_place(url)
@@ -90,12 +90,12 @@ fn check_database(name: &str) -> Result<(), ArchiveError> {
 }
 
 #[cfg(feature = "mongodb")]
-fn mongodb_place(url: &str) -> Result<Place, ArchiveError> {
-    super::mongo::check_url(url).map(|()| Place::MongoDb).map_err(wrong_url)
+fn mongodb_place(url: &str) -> Result<Where, ArchiveError> {
+    super::mongo::check_url(url).map(|()| Where::MongoDb).map_err(wrong_url)
 }
 
 #[cfg(not(feature = "mongodb"))]
-fn mongodb_place(_: &str) -> Result<Place, ArchiveError> {
+fn mongodb_place(_: &str) -> Result<Where, ArchiveError> {
     Err(wrong_url("it names a MongoDB, but this program was built without the feature `mongodb`"))
 }
 
@@ -103,7 +103,7 @@ fn mongodb_place(_: &str) -> Result<Place, ArchiveError> {
 mod tests {
     use super::*;
 
-    fn place(change: impl FnOnce(&mut ArchiveConfig)) -> Result<Place, String> {
+    fn place(change: impl FnOnce(&mut ArchiveConfig)) -> Result<Where, String> {
         let mut config = ArchiveConfig::default();
         change(&mut config);
         config.place().map_err(|error| error.to_string())
@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn the_url_says_which_store_it_is() {
-        assert_eq!(place(|_| ()), Ok(Place::Sqlite));
-        assert_eq!(place(|config| config.url = "none".into()), Ok(Place::Off));
+        assert_eq!(place(|_| ()), Ok(Where::Sqlite));
+        assert_eq!(place(|config| config.url = "none".into()), Ok(Where::Nowhere));
         let mongodb = place(|config| config.url = "mongodb://user:word@db.example:27017".into());
         if cfg!(feature = "mongodb") {
             assert!(mongodb.is_ok(), "{mongodb:?}");

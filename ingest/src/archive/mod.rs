@@ -10,6 +10,7 @@ mod metrics;
 #[cfg(feature = "mongodb")]
 mod mongo;
 mod record;
+mod selection;
 mod sqlite;
 mod store;
 mod transfer;
@@ -22,9 +23,10 @@ use tracing::info;
 
 pub use config::ArchiveConfig;
 pub use record::RawRecord;
-pub use store::{RawStore, StoreError, open};
+pub use selection::{Order, Place, Selection};
+pub use store::{RawStore, StoreError, open, open_to_read};
 
-use config::Place;
+use config::Where;
 
 /// The archive cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,7 @@ pub async fn run(
     check: Check,
 ) -> Result<(), ArchiveError> {
     metrics::describe();
-    if config.place()? == Place::Off {
+    if config.place()? == Where::Nowhere {
         info!("the raw archive is off");
         check.pass();
         context.shutdown.cancelled().await;

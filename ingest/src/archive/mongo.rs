@@ -1,8 +1,16 @@
 //! The store in MongoDB: one document a message, in the collection `raw_ticks`.
 //!
-//! Times are BSON dates, which count milliseconds, for queries and the TTL index; the exact time
-//! is beside them as RFC 3339 text. The index on source, symbol and time serves "the payloads of
-//! this symbol in that hour".
+//! The exact time of receipt is RFC 3339 text with nine digits. In ISO 8601's basic form, which sorts
+//! as time does, and with the id behind it, it is the document's `place`: indexed, alone and behind
+//! source and symbol, and what pages are read by. As a BSON date, which counts milliseconds, it is
+//! for the TTL index.
+//!
+//! The collection is a plain one. A time-series collection has no unique index, and takes no upsert
+//! ([limitations], [secondary indexes]): what is delivered again after a crash, at most a consumer's
+//! 8,192 messages, would be there twice, and every reader would have to know it.
+//!
+//! [limitations]: https://www.mongodb.com/docs/manual/core/timeseries/timeseries-limitations/
+//! [secondary indexes]: https://www.mongodb.com/docs/manual/core/timeseries/timeseries-secondary-index/
 
 use std::time::Duration;
 
@@ -17,9 +25,12 @@ use mongodb::{
 };
 use schemas::rfc3339_nanos;
 
-use super::{RawRecord, RawStore, StoreError};
+use super::{Order, Place, RawRecord, RawStore, Selection, StoreError};
 
 const COLLECTION: &str = "raw_ticks";
+/// The fields of the exact time, and of the place in the order of what is read.
+const EXACT_TIME: &str = "received_at_rfc3339";
+const PLACE: &str = "place";
 /// The driver would look for a server for 30 s before it says that there is none.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// `DuplicateKey` among MongoDB's error codes.
@@ -52,23 +63,28 @@ impl MongoStore {
     ) -> Result<Self, StoreError> {
         let database = connect(url, database).await.map_err(StoreError::mongodb)?;
         let raw_ticks = database.collection(COLLECTION);
-        let by_symbol = doc! { "source": 1, "symbol": 1, "received_at": 1 };
-        raw_ticks
-            .create_index(IndexModel::builder().keys(by_symbol).build())
-            .await
-            .map_err(StoreError::mongodb)?;
+        let indexes = [doc! { "source": 1, "symbol": 1, PLACE: 1 }, doc! { PLACE: 1 }]
+            .map(|keys| IndexModel::builder().keys(keys).build());
+        raw_ticks.create_indexes(indexes).await.map_err(StoreError::mongodb)?;
         expire(&database, &raw_ticks, max_age).await.map_err(StoreError::mongodb)?;
         Ok(Self { raw_ticks })
+    }
+
+    /// Connects, to read what is there.
+    pub(super) async fn open_to_read(url: &str, database: &str) -> Result<Self, StoreError> {
+        let database = connect(url, database).await.map_err(StoreError::mongodb)?;
+        Ok(Self { raw_ticks: database.collection(COLLECTION) })
     }
 }
 
 #[async_trait]
 impl RawStore for MongoStore {
+    /// An unordered upsert by `_id` that changes nothing of what is there, in its shortest form:
+    /// an insert, whose duplicates are no errors and do not keep the rest out.
     async fn store(&self, records: &[RawRecord]) -> Result<(), StoreError> {
         if records.is_empty() {
             return Ok(());
         }
-        // Unordered: what is there already does not keep the rest out.
         match self.raw_ticks.insert_many(records.iter().map(document)).ordered(false).await {
             Err(error) if !is_all_duplicates(&error) => Err(StoreError::mongodb(error)),
             _ => Ok(()),
@@ -79,6 +95,27 @@ impl RawStore for MongoStore {
         let found =
             self.raw_ticks.find_one(doc! { "_id": id }).await.map_err(StoreError::mongodb)?;
         found.as_ref().map(record).transpose()
+    }
+
+    async fn page(
+        &self,
+        selection: &Selection,
+        order: Order,
+        after: Option<&Place>,
+        limit: u32,
+    ) -> Result<Vec<RawRecord>, StoreError> {
+        let direction = match order {
+            Order::OldestFirst => 1,
+            Order::NewestFirst => -1,
+        };
+        let found = self
+            .raw_ticks
+            .find(filter(selection, order, after))
+            .sort(doc! { PLACE: direction })
+            .limit(limit.into());
+        let found = found.await.map_err(StoreError::mongodb)?;
+        let found: Vec<Document> = found.try_collect().await.map_err(StoreError::mongodb)?;
+        found.iter().map(record).collect()
     }
 
     async fn count(&self) -> Result<u64, StoreError> {
@@ -130,6 +167,35 @@ async fn expire(
     Ok(())
 }
 
+/// What a page is looked for with. A time alone sorts before every place of that time.
+fn filter(selection: &Selection, order: Order, after: Option<&Place>) -> Document {
+    let Selection { source, symbol, from, to } = selection;
+    let mut all = Vec::new();
+    all.extend(source.as_deref().map(|source| doc! { "source": source }));
+    all.extend(symbol.as_deref().map(|symbol| doc! { "symbol": symbol }));
+    all.extend(from.map(|from| doc! { PLACE: { "$gte": basic(from) } }));
+    all.extend(to.map(|to| doc! { PLACE: { "$lt": basic(to) } }));
+    let behind = match order {
+        Order::OldestFirst => "$gt",
+        Order::NewestFirst => "$lt",
+    };
+    all.extend(after.map(|after| doc! { PLACE: { behind: place(after.received_at, &after.id) } }));
+    if all.is_empty() {
+        doc! {}
+    } else {
+        doc! { "$and": all }
+    }
+}
+
+fn place(received_at: Timestamp, id: &str) -> String {
+    format!("{} {id}", basic(received_at))
+}
+
+/// ISO 8601 without its separators, with nanoseconds.
+fn basic(time: Timestamp) -> String {
+    rfc3339_nanos(time).replace(['-', ':'], "")
+}
+
 /// Whether nothing went wrong but that some records were there already.
 fn is_all_duplicates(error: &Error) -> bool {
     let ErrorKind::InsertMany(failure) = error.kind.as_ref() else { return false };
@@ -146,7 +212,8 @@ fn document(record: &RawRecord) -> Document {
         "source": record.source.as_deref(),
         "symbol": record.symbol.as_deref(),
         "received_at": bson::DateTime::from_millis(record.received_at.as_millisecond()),
-        "received_at_rfc3339": rfc3339_nanos(record.received_at),
+        EXACT_TIME: rfc3339_nanos(record.received_at),
+        PLACE: place(record.received_at, &record.id),
         "content_type": record.content_type.as_deref(),
         "format": record.format.as_deref(),
         "columns": record.columns.as_deref(),
@@ -163,9 +230,8 @@ fn record(document: &Document) -> Result<RawRecord, StoreError> {
         None | Some(Bson::Null) => Ok(None),
         Some(_) => text(name).map(Some),
     };
-    let received_at = text("received_at_rfc3339")?;
     let received_at: Timestamp =
-        received_at.parse().map_err(|error| wrong("received_at_rfc3339", error))?;
+        text(EXACT_TIME)?.parse().map_err(|error| wrong(EXACT_TIME, error))?;
     // A number that fits 32 bits may have been made an Int32 by whoever copied the collection.
     let raw_seq = match document.get("raw_seq") {
         Some(Bson::Int64(sequence)) => *sequence,

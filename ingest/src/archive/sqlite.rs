@@ -14,7 +14,7 @@ use sqlx::{
 use tokio::{task::AbortHandle, time::interval};
 use tracing::{debug, warn};
 
-use super::{RawRecord, RawStore, StoreError};
+use super::{Order, Place, RawRecord, RawStore, Selection, StoreError};
 
 /// The same names as in MongoDB. Times are RFC 3339 with nine digits, which sort as text.
 const SCHEMA: &str = "
@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS raw_ticks (
 CREATE INDEX IF NOT EXISTS raw_ticks_by_symbol ON raw_ticks (source, symbol, received_at);
 CREATE INDEX IF NOT EXISTS raw_ticks_by_time ON raw_ticks (received_at);
 ";
+
+const FILE: &str = "raw.db";
 
 /// Rows of one INSERT: ten parameters each, and SQLite allows 32,766.
 const ROWS_PER_INSERT: usize = 500;
@@ -55,7 +57,7 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         std::fs::create_dir_all(data_dir).map_err(StoreError::sqlite)?;
         let options = SqliteConnectOptions::new()
-            .filename(data_dir.join("raw.db"))
+            .filename(data_dir.join(FILE))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // NORMAL would lose the newest commits of a machine that dies, acknowledged ones.
@@ -71,6 +73,17 @@ impl SqliteStore {
         let pruning =
             max_age.map(|age| tokio::spawn(prune_for_ever(pool.clone(), age)).abort_handle());
         Ok(Self { pool, pruning })
+    }
+
+    /// Opens the `raw.db` that is there, to read it beside whoever writes.
+    pub(super) async fn open_to_read(data_dir: &Path) -> Result<Self, StoreError> {
+        let file = data_dir.join(FILE);
+        if !file.exists() {
+            return Err(StoreError::sqlite(format!("there is no {}", file.display())));
+        }
+        let options = SqliteConnectOptions::new().filename(file).read_only(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options);
+        Ok(Self { pool: pool.await.map_err(StoreError::sqlite)?, pruning: None })
     }
 
     async fn insert(&self, records: &[RawRecord]) -> Result<(), sqlx::Error> {
@@ -115,6 +128,18 @@ impl RawStore for SqliteStore {
         row.map(|row| record(&row)).transpose().map_err(StoreError::sqlite)
     }
 
+    async fn page(
+        &self,
+        selection: &Selection,
+        order: Order,
+        after: Option<&Place>,
+        limit: u32,
+    ) -> Result<Vec<RawRecord>, StoreError> {
+        let rows = select(selection, order, after, limit).build().fetch_all(&self.pool).await;
+        let rows = rows.map_err(StoreError::sqlite)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(StoreError::sqlite)
+    }
+
     async fn count(&self) -> Result<u64, StoreError> {
         sqlx::query_scalar::<_, i64>("SELECT count(*) FROM raw_ticks")
             .fetch_one(&self.pool)
@@ -130,6 +155,39 @@ impl Drop for SqliteStore {
             pruning.abort();
         }
     }
+}
+
+/// Either index gives the rows in the order of their times; only those of one time are sorted.
+fn select(
+    selection: &Selection,
+    order: Order,
+    after: Option<&Place>,
+    limit: u32,
+) -> QueryBuilder<Sqlite> {
+    let Selection { source, symbol, from, to } = selection;
+    let mut select = QueryBuilder::new("SELECT * FROM raw_ticks WHERE TRUE");
+    let conditions = [
+        (" AND source = ", source.clone()),
+        (" AND symbol = ", symbol.clone()),
+        (" AND received_at >= ", from.map(rfc3339_nanos)),
+        (" AND received_at < ", to.map(rfc3339_nanos)),
+    ];
+    for (condition, value) in conditions {
+        if let Some(value) = value {
+            select.push(condition).push_bind(value);
+        }
+    }
+    let (behind, direction) = match order {
+        Order::OldestFirst => (">", "ASC"),
+        Order::NewestFirst => ("<", "DESC"),
+    };
+    if let Some(Place { received_at, id }) = after {
+        select.push(format!(" AND (received_at, id) {behind} ("));
+        select.push_bind(rfc3339_nanos(*received_at)).push(", ").push_bind(id.clone()).push(")");
+    }
+    let order = format!(" ORDER BY received_at {direction}, id {direction} LIMIT ");
+    select.push(order).push_bind(i64::from(limit));
+    select
 }
 
 fn record(row: &SqliteRow) -> Result<RawRecord, sqlx::Error> {
@@ -180,130 +238,4 @@ DELETE FROM raw_ticks WHERE rowid IN (
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use bytes::Bytes;
-
-    use super::*;
-
-    /// A directory that goes when it is dropped.
-    struct TempDir(PathBuf);
-
-    impl TempDir {
-        fn new(test: &str) -> Self {
-            let name = format!("lizards-archive-{}-{test}", std::process::id());
-            Self(std::env::temp_dir().join(name))
-        }
-    }
-
-    impl Drop for TempDir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn a_record(raw_seq: u64) -> RawRecord {
-        RawRecord {
-            id: format!("sim:1:{raw_seq}"),
-            source: Some("sim".into()),
-            symbol: Some("BRK.B".into()),
-            received_at: "2024-01-01T00:00:00.123456789Z".parse().unwrap(),
-            content_type: Some("application/json".into()),
-            format: Some("sim".into()),
-            columns: None,
-            subject: "ticks.raw.sim.BRK=2EB".into(),
-            raw_seq,
-            body: Bytes::from(format!("{{\"n\":{raw_seq}}}")),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_record_comes_back_as_it_was_and_survives_reopening() {
-        let dir = TempDir::new("back");
-        let bytes: Vec<u8> = (0..=255).rev().collect();
-        let odd = RawRecord {
-            id: "odd ' id".into(),
-            source: None,
-            symbol: None,
-            content_type: None,
-            format: None,
-            columns: Some("a,b".into()),
-            body: bytes.into(),
-            ..a_record(1)
-        };
-        let empty = RawRecord { body: Bytes::new(), ..a_record(2) };
-        let store = SqliteStore::open(&dir.0, None).await.unwrap();
-        store.store(&[odd.clone(), empty.clone()]).await.unwrap();
-        drop(store);
-        let store = SqliteStore::open(&dir.0, None).await.unwrap();
-        assert_eq!(store.get(&odd.id).await.unwrap(), Some(odd));
-        assert_eq!(store.get(&empty.id).await.unwrap(), Some(empty));
-        assert_eq!(store.get("sim:1:3").await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn writing_twice_is_harmless_and_the_first_stays() {
-        let dir = TempDir::new("twice");
-        let store = SqliteStore::open(&dir.0, None).await.unwrap();
-        let batch: Vec<_> = (1..=1_000).map(a_record).collect();
-        store.store(&batch).await.unwrap();
-        let later = RawRecord { raw_seq: 9_999, body: "other".into(), ..a_record(1) };
-        store.store(&[batch.clone(), vec![later, a_record(1_001)]].concat()).await.unwrap();
-        assert_eq!(store.count().await.unwrap(), 1_001);
-        assert_eq!(store.get("sim:1:1").await.unwrap().as_ref(), batch.first());
-        store.store(&[]).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_is_too_old_goes_and_the_rest_stays() {
-        let dir = TempDir::new("pruning");
-        let store = SqliteStore::open(&dir.0, None).await.unwrap();
-        let oldest: Timestamp = "2024-06-01T00:00:00Z".parse().unwrap();
-        let at = |raw_seq, time: &str| RawRecord {
-            received_at: time.parse().unwrap(),
-            ..a_record(raw_seq)
-        };
-        let old: Vec<_> = (1..=2_500).map(a_record).collect();
-        store.store(&old).await.unwrap();
-        store
-            .store(&[
-                at(3_001, "2024-05-31T23:59:59.999999999Z"),
-                at(3_002, "2024-06-01T00:00:00Z"),
-                at(3_003, "2024-06-01T00:00:00.000000001Z"),
-            ])
-            .await
-            .unwrap();
-        assert_eq!(prune(&store.pool, oldest).await.unwrap(), 2_501);
-        assert_eq!(store.count().await.unwrap(), 2);
-        assert!(store.get("sim:1:3002").await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn an_open_store_with_a_bound_prunes_by_itself() {
-        let dir = TempDir::new("bound");
-        let store = SqliteStore::open(&dir.0, None).await.unwrap();
-        let new = RawRecord { received_at: Timestamp::now(), ..a_record(2) };
-        store.store(&[a_record(1), new]).await.unwrap();
-        drop(store);
-        let store = SqliteStore::open(&dir.0, Some(Duration::from_secs(3_600))).await.unwrap();
-        for _ in 0..200 {
-            if store.count().await.unwrap() == 1 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(store.get("sim:1:1").await.unwrap().is_none());
-        assert!(store.get("sim:1:2").await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_store_that_cannot_be_opened_says_which_and_why() {
-        let dir = TempDir::new("wrong");
-        std::fs::create_dir_all(&dir.0).unwrap();
-        std::fs::write(dir.0.join("raw.db"), "this is no database, however long it may be")
-            .unwrap();
-        let error = SqliteStore::open(&dir.0, None).await.err().unwrap();
-        assert!(error.to_string().starts_with("the raw store raw.db fails: "), "{error}");
-    }
-}
+mod tests;

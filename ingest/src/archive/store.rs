@@ -4,7 +4,10 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use super::{ArchiveConfig, ArchiveError, RawRecord, config::Place, sqlite::SqliteStore};
+use super::{
+    ArchiveConfig, ArchiveError, Order, Place, RawRecord, Selection, config::Where,
+    sqlite::SqliteStore,
+};
 
 /// A store of raw messages, known by their ids.
 #[async_trait]
@@ -18,6 +21,16 @@ pub trait RawStore: Send + Sync {
 
     /// The record of that id.
     async fn get(&self, id: &str) -> Result<Option<RawRecord>, StoreError>;
+
+    /// The first records of a selection in this order, at most `limit`; those behind a place where
+    /// one is given, so that whoever reads on never reads one twice.
+    async fn page(
+        &self,
+        selection: &Selection,
+        order: Order,
+        after: Option<&Place>,
+        limit: u32,
+    ) -> Result<Vec<RawRecord>, StoreError>;
 
     /// How many records there are.
     async fn count(&self) -> Result<u64, StoreError>;
@@ -48,15 +61,34 @@ pub async fn open(
     data_dir: &Path,
 ) -> Result<Box<dyn RawStore>, ArchiveError> {
     match config.place()? {
-        Place::Off => Err(ArchiveError::Config {
-            key: "url",
-            fault: "it is `none`: there is no archive to open".to_owned(),
-        }),
-        Place::Sqlite => Ok(Box::new(SqliteStore::open(data_dir, config.max_age()).await?)),
+        Where::Nowhere => Err(nowhere()),
+        Where::Sqlite => Ok(Box::new(SqliteStore::open(data_dir, config.max_age()).await?)),
         #[cfg(feature = "mongodb")]
-        Place::MongoDb => {
+        Where::MongoDb => {
             let (url, database) = (&config.url, &config.database);
             Ok(Box::new(super::mongo::MongoStore::open(url, database, config.max_age()).await?))
         }
     }
+}
+
+/// Opens the store that the configuration asks for to read what is there: makes, changes and prunes
+/// nothing, so that it disturbs no instance that archives.
+pub async fn open_to_read(
+    config: &ArchiveConfig,
+    data_dir: &Path,
+) -> Result<Box<dyn RawStore>, ArchiveError> {
+    match config.place()? {
+        Where::Nowhere => Err(nowhere()),
+        Where::Sqlite => Ok(Box::new(SqliteStore::open_to_read(data_dir).await?)),
+        #[cfg(feature = "mongodb")]
+        Where::MongoDb => {
+            let (url, database) = (&config.url, &config.database);
+            Ok(Box::new(super::mongo::MongoStore::open_to_read(url, database).await?))
+        }
+    }
+}
+
+fn nowhere() -> ArchiveError {
+    let fault = "it is `none`: there is no archive to open".to_owned();
+    ArchiveError::Config { key: "url", fault }
 }

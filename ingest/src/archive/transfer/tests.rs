@@ -9,7 +9,10 @@ use std::{
 use async_trait::async_trait;
 use service::Health;
 
-use super::{super::StoreError, *};
+use super::{
+    super::{Order, Place, Selection, StoreError},
+    *,
+};
 
 /// What happened, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +56,16 @@ impl RawStore for FakeStore {
 
     async fn get(&self, _: &str) -> Result<Option<RawRecord>, StoreError> {
         Ok(None)
+    }
+
+    async fn page(
+        &self,
+        _: &Selection,
+        _: Order,
+        _: Option<&Place>,
+        _: u32,
+    ) -> Result<Vec<RawRecord>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn count(&self) -> Result<u64, StoreError> {

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WINDOW: u64 = 1_000;
 
 /// The message with this sequence.
-pub(super) async fn by_sequence(
+pub(crate) async fn by_sequence(
     broker: &dyn Broker,
     stream: Stream,
     sequence: u64,
@@ -35,7 +35,7 @@ pub(super) async fn by_sequence(
 }
 
 /// The messages of a subject (or pattern) from a start to the newest there is now.
-pub(super) async fn all(
+pub(crate) async fn all(
     broker: &dyn Broker,
     stream: Stream,
     pattern: &str,
@@ -65,7 +65,7 @@ pub(super) async fn all(
 
 /// The newest messages of a pattern, at most `limit`, oldest first: looks through a window that
 /// grows until it holds enough.
-pub(super) async fn newest(
+pub(crate) async fn newest(
     broker: &dyn Broker,
     stream: Stream,
     pattern: &str,
@@ -90,7 +90,7 @@ pub(super) async fn newest(
 }
 
 /// Keeps the newest that are wanted.
-pub(super) fn keep(
+pub(crate) fn keep(
     found: &mut VecDeque<Message>,
     message: Message,
     limit: usize,
@@ -105,7 +105,7 @@ pub(super) fn keep(
 }
 
 /// The sequence of the message with that id, among those of a subject behind a sequence.
-pub(super) async fn by_id(
+pub(crate) async fn by_id(
     broker: &dyn Broker,
     stream: Stream,
     subject: &str,

@@ -59,7 +59,7 @@ impl RoleName {
     /// Finds values of its configuration that cannot be used.
     pub(crate) fn check(self, config: &Config) -> Result<()> {
         match self {
-            Self::Ingest => config.ingest.check(&config.html)?,
+            Self::Ingest => config.ingest.check(&config.html, &config.records)?,
             Self::Process => process::check(&config.process, &payloads(config))?,
             Self::Provide => {
                 config.process.calendars()?;
@@ -88,7 +88,8 @@ impl RoleName {
         let data_dir = config.data_dir.as_path();
         match self {
             Self::Ingest => {
-                ingest::run(config.ingest, config.html, context, listener, data_dir).await?;
+                let (sites, records) = (config.html, config.records);
+                ingest::run(config.ingest, sites, records, context, listener, data_dir).await?;
             }
             Self::Process => {
                 let payloads = payloads(&config);

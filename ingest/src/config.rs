@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 use schemars::JsonSchema;
-use schemas::{HtmlSite, Symbol};
+use schemas::{HtmlSite, Records, Symbol};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, archive::ArchiveConfig, sources};
@@ -43,10 +43,30 @@ pub struct SimConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
-    /// The CSV file with a header line, plain or compressed with gzip.
+    /// The file: CSV or NDJSON, plain or compressed with gzip or Zstandard. What its columns or
+    /// fields are called says `[[records]]` with the source `file`; without it they are those of
+    /// a tick: `symbol`, `price`, `ts` (of CSV `ts_ms`, too), `size`, `exchange` and `currency`.
     pub path: String,
+    /// What is in it: `csv`, `ndjson`, or `auto` for what its name says: NDJSON where it ends with
+    /// `.ndjson` or `.jsonl`, before a `.gz` or `.zst`.
+    pub format: FileFormat,
+    /// The header line of a CSV file that has none: the names of its columns.
+    pub header: String,
     /// How much faster than in reality: `1x`, `60x`, or `max` for as fast as the pipeline takes it.
     pub speed: String,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    /// What its name says.
+    #[default]
+    Auto,
+    /// CSV (RFC 4180).
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
 }
 
 /// The WebSocket feed of Coinbase Exchange, which needs no account.
@@ -98,7 +118,12 @@ impl Default for SimConfig {
 
 impl Default for FileConfig {
     fn default() -> Self {
-        Self { path: String::new(), speed: "1x".to_owned() }
+        Self {
+            path: String::new(),
+            format: FileFormat::Auto,
+            header: String::new(),
+            speed: "1x".to_owned(),
+        }
     }
 }
 
@@ -140,9 +165,9 @@ impl ConfigError {
 
 impl Config {
     /// Checks everything that the chosen sources need, and opens the replay file if there is one.
-    /// `sites` are the web pages that `html:<site>` may name.
-    pub fn check(&self, sites: &[HtmlSite]) -> Result<(), Error> {
-        sources::build(self, sites)?;
+    /// `sites` are the web pages that `html:<site>` may name, and `records` how files are read.
+    pub fn check(&self, sites: &[HtmlSite], records: &[Records]) -> Result<(), Error> {
+        sources::build(self, sites, records)?;
         Ok(self.archive.validate()?)
     }
 }
@@ -202,7 +227,7 @@ mod tests {
     fn fault(change: impl FnOnce(&mut Config)) -> String {
         let mut config = Config::default();
         change(&mut config);
-        config.check(&[]).unwrap_err().to_string()
+        config.check(&[], &[]).unwrap_err().to_string()
     }
 
     fn sources(config: &mut Config, names: &[&str]) {
@@ -211,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_right() {
-        Config::default().check(&[]).unwrap();
+        Config::default().check(&[], &[]).unwrap();
     }
 
     #[test]
@@ -272,6 +297,6 @@ mod tests {
         let mut config = Config::default();
         config.alphavantage.requests_per_minute = 0;
         config.file.path = "/no/such/file.csv".into();
-        config.check(&[]).unwrap();
+        config.check(&[], &[]).unwrap();
     }
 }

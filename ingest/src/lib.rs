@@ -21,7 +21,7 @@ mod testing;
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use nats::topology::Stream;
-use schemas::{HtmlSite, Symbol};
+use schemas::{HtmlSite, Records, Symbol};
 use service::{Check, Context, Health, Role, ServeError};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,9 @@ use source::Followed;
 use status::Status;
 use supervise::Supervised;
 
-pub use config::{AlphaVantageConfig, CoinbaseConfig, Config, ConfigError, FileConfig, SimConfig};
+pub use config::{
+    AlphaVantageConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat, SimConfig,
+};
 
 /// How often it is checked that the broker is there and takes payloads.
 const BROKER_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,17 +56,18 @@ pub enum Error {
 
 /// Runs the sources and the archive until shutdown, then drains them.
 ///
-/// `sites` are the web pages that `html:<site>` names; the archive's embedded store is in
+/// `sites` are the web pages that `html:<site>` names, `records` how files are read; the archive's embedded store is in
 /// `data_dir`.
 pub async fn run(
     config: Config,
     sites: Vec<HtmlSite>,
+    records: Vec<Records>,
     context: Context,
     listener: TcpListener,
     data_dir: &Path,
 ) -> Result<(), Error> {
     metrics::describe();
-    let sources = sources::build(&config, &sites)?;
+    let sources = sources::build(&config, &sites, &records)?;
     let symbols: BTreeSet<Symbol> = sources.iter().flat_map(|source| source.symbols()).collect();
     let statuses: Arc<[_]> = sources.iter().map(|source| Arc::new(Status::of(&**source))).collect();
     let health = Health::default();

@@ -31,7 +31,7 @@ pub use decimal::{Decimal, DecimalError};
 pub use flag::Flag;
 pub use html::{HtmlField, HtmlSite};
 pub use raw::{EnvelopeError, Format, RawTick, rfc3339_nanos};
-pub use records::{NumberFormat, Records};
+pub use records::{JsonRecord, NotAText, NumberFormat, Records, RecordsError, TimeFormat};
 pub use rejection::{Reason, Rejection, Stage};
 pub use source::{Source, SourceError};
 pub use symbol::{MANY_SYMBOLS, MAX_SYMBOL_BYTES, Symbol, SymbolError};

@@ -13,7 +13,7 @@ mod stub;
 
 use std::sync::Arc;
 
-use schemas::HtmlSite;
+use schemas::{HtmlSite, Records};
 
 use crate::{
     config::{Config, ConfigError},
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) fn build(
     config: &Config,
     sites: &[HtmlSite],
+    records: &[Records],
 ) -> Result<Vec<Arc<dyn Source>>, ConfigError> {
     let mut sources: Vec<Arc<dyn Source>> = Vec::with_capacity(config.sources.len());
     for name in &config.sources {
@@ -33,7 +34,10 @@ pub(crate) fn build(
         }
         sources.push(match name.as_str() {
             "sim" => Arc::new(sim::Sim::new(&config.sim)?),
-            "file" => Arc::new(file::Replay::new(&config.file)?),
+            "file" => {
+                let records = records.iter().find(|records| records.source == "file");
+                Arc::new(file::Replay::new(&config.file, records)?)
+            }
             "coinbase" => Arc::new(coinbase::Coinbase::new(&config.coinbase)?),
             "alphavantage" => Arc::new(alphavantage::AlphaVantage::new(&config.alphavantage)?),
             other => {

@@ -3,6 +3,8 @@
 //! Columns, in any order and case: `symbol`, `price`, a time (`ts_ms`, milliseconds since 1970, or
 //! `ts`, RFC 3339), and optionally `size`, `exchange` and `currency`. Others are ignored. An empty
 //! field is one that is not there. White space around a field is not part of it.
+//!
+//! A source with a mapping has columns of its own: see [`records`](super::records).
 
 use std::{borrow::Cow, fmt};
 
@@ -64,36 +66,23 @@ pub(super) fn decode(body: &[u8], columns: Option<&str>, currency: &str) -> Even
 }
 
 impl<'a> Row<'a> {
-    fn read(body: &'a [u8], columns: Option<&str>) -> Result<Self, Rejection> {
-        let columns = columns.ok_or_else(|| {
-            let fault = format!("the header {} is missing", headers::COLUMNS);
-            Rejection::decode(Reason::Envelope, fault)
-        })?;
-        let line = std::str::from_utf8(body)
-            .map_err(|fault| malformed(format!("the row is not UTF-8: {fault}")))?;
-        let line = line.strip_suffix('\n').unwrap_or(line);
-        let mut fields = Fields { rest: Some(line.strip_suffix('\r').unwrap_or(line)) };
-        let mut names = Fields { rest: Some(columns) };
+    fn read(body: &'a [u8], columns: Option<&'a str>) -> Result<Self, Rejection> {
         let mut row = Self::default();
         let mut column = 0;
-        loop {
-            let (name, text) = match (names.next(), fields.next()) {
-                (Some(name), Some(text)) => (name?, text?),
-                (None, None) => return Ok(row),
-                (names_left, fields_left) => {
-                    let expected = column + names_left.into_iter().count() + names.count();
-                    let found = column + fields_left.into_iter().count() + fields.count();
-                    return Err(malformed(format!("the row has {found} fields, not {expected}")));
-                }
-            };
+        each_field(body, columns, ',', |name, text| {
             column += 1;
-            if let Some(cell) = row.cell(&name) {
-                if cell.column.0 != 0 {
-                    return Err(malformed(format!("the column {name} is there twice")));
+            match row.cell(&name) {
+                Some(cell) if cell.column.0 != 0 => {
+                    Err(malformed(format!("the column {name} is there twice")))
                 }
-                *cell = Cell { text, column: Column(column) };
+                Some(cell) => {
+                    *cell = Cell { text, column: Column(column) };
+                    Ok(())
+                }
+                None => Ok(()),
             }
-        }
+        })?;
+        Ok(row)
     }
 
     fn cell(&mut self, name: &str) -> Option<&mut Cell<'a>> {
@@ -116,10 +105,42 @@ impl Cell<'_> {
     }
 }
 
+/// Takes each field with the name of its column, in order.
+pub(super) fn each_field<'a>(
+    body: &'a [u8],
+    columns: Option<&'a str>,
+    delimiter: char,
+    mut take: impl FnMut(Cow<'a, str>, Cow<'a, str>) -> Result<(), Rejection>,
+) -> Result<(), Rejection> {
+    let columns = columns.ok_or_else(|| {
+        let fault = format!("the header {} is missing", headers::COLUMNS);
+        Rejection::decode(Reason::Envelope, fault)
+    })?;
+    let line = std::str::from_utf8(body)
+        .map_err(|fault| malformed(format!("the row is not UTF-8: {fault}")))?;
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let mut fields = Fields { rest: Some(line), delimiter };
+    let mut names = Fields { rest: Some(columns), delimiter };
+    for column in 0.. {
+        match (names.next(), fields.next()) {
+            (Some(name), Some(text)) => take(name?, text?)?,
+            (None, None) => break,
+            (names_left, fields_left) => {
+                let expected = column + names_left.into_iter().count() + names.count();
+                let found = column + fields_left.into_iter().count() + fields.count();
+                return Err(malformed(format!("the row has {found} fields, not {expected}")));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The fields of a line.
 struct Fields<'a> {
     /// What is not read yet; `None` after the last field.
     rest: Option<&'a str>,
+    delimiter: char,
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -127,10 +148,10 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.take()?;
-        if let Some(quoted) = rest.trim_start().strip_prefix('"') {
+        if let Some(quoted) = self.trim_start(rest).strip_prefix('"') {
             return Some(self.quoted(quoted));
         }
-        let field = match rest.split_once(',') {
+        let field = match rest.split_once(self.delimiter) {
             Some((field, rest)) => {
                 self.rest = Some(rest);
                 field
@@ -142,6 +163,11 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Without white space, which a tab between two fields is not.
+    fn trim_start(&self, text: &'a str) -> &'a str {
+        text.trim_start_matches(|c: char| c.is_whitespace() && c != self.delimiter)
+    }
+
     /// A field whose opening quote is read already; a quote within is written twice.
     fn quoted(&mut self, text: &'a str) -> Result<Cow<'a, str>, Rejection> {
         let mut from = 0;
@@ -151,10 +177,14 @@ impl<'a> Fields<'a> {
                 from = quote + 2;
                 continue;
             }
-            match after.trim_start() {
+            match self.trim_start(after) {
                 "" => {}
-                after if after.starts_with(',') => self.rest = Some(&after[1..]),
-                _ => return Err(malformed("a quoted field goes on after its closing quote")),
+                after => match after.strip_prefix(self.delimiter) {
+                    Some(rest) => self.rest = Some(rest),
+                    None => {
+                        return Err(malformed("a quoted field goes on after its closing quote"));
+                    }
+                },
             }
             let field = text[..quote].trim();
             return Ok(match from {

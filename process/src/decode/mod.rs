@@ -14,7 +14,6 @@ mod number;
 mod records;
 mod sim;
 mod text;
-mod time;
 
 use std::{
     collections::HashMap,
@@ -101,7 +100,11 @@ impl Decoder {
         match raw.format {
             Format::Sim => events.push(sim::decode(&raw.body, &self.currency)),
             Format::CsvRow => {
-                events.push(csv_row::decode(&raw.body, raw.columns.as_deref(), &self.currency));
+                let columns = raw.columns.as_deref();
+                events.push(match self.mappings.get(raw.source.as_str()) {
+                    Some(mapping) => records::csv_row::decode(&raw.body, columns, mapping),
+                    None => csv_row::decode(&raw.body, columns, &self.currency),
+                });
             }
             Format::AlphaVantageQuote => {
                 events.push(alphavantage::decode(&raw.body, raw.received_at, &self.currency));

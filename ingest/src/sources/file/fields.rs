@@ -16,13 +16,13 @@ pub(super) enum At {
 }
 
 impl At {
-    pub(super) fn after(self, byte: u8) -> Self {
+    pub(super) fn after(self, byte: u8, delimiter: u8) -> Self {
         match (self, byte) {
             (Self::FieldStart | Self::Quote, b'"') => Self::Quoted,
-            (Self::FieldStart, b' ' | b'\t') => Self::FieldStart,
             (Self::Quoted, b'"') => Self::Quote,
             (Self::Quoted, _) => Self::Quoted,
-            (_, b',') => Self::FieldStart,
+            (_, byte) if byte == delimiter => Self::FieldStart,
+            (Self::FieldStart, b' ' | b'\t') => Self::FieldStart,
             _ => Self::Plain,
         }
     }
@@ -32,11 +32,12 @@ impl At {
 pub(super) struct Fields<'a> {
     /// What is not read yet; `None` after the last field.
     rest: Option<&'a [u8]>,
+    delimiter: u8,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(row: &'a [u8]) -> Self {
-        Self { rest: Some(row) }
+    pub(super) fn of(row: &'a [u8], delimiter: u8) -> Self {
+        Self { rest: Some(row), delimiter }
     }
 }
 
@@ -46,15 +47,15 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.take()?;
         let mut at = At::FieldStart;
-        let comma = rest.iter().position(|&byte| {
-            let ends = byte == b',' && at != At::Quoted;
-            at = at.after(byte);
+        let end = rest.iter().position(|&byte| {
+            let ends = byte == self.delimiter && at != At::Quoted;
+            at = at.after(byte, self.delimiter);
             ends
         });
-        let field = match comma {
-            Some(comma) => {
-                self.rest = Some(&rest[comma + 1..]);
-                &rest[..comma]
+        let field = match end {
+            Some(end) => {
+                self.rest = Some(&rest[end + 1..]);
+                &rest[..end]
             }
             None => rest,
         };
@@ -80,9 +81,19 @@ fn unquoted(field: &[u8]) -> Cow<'_, [u8]> {
 mod tests {
     use super::*;
 
-    fn fields(row: &str) -> Vec<String> {
+    fn separated(row: &str, delimiter: u8) -> Vec<String> {
         let text = |field: Cow<'_, [u8]>| String::from_utf8(field.into_owned()).unwrap();
-        Fields::of(row.as_bytes()).map(text).collect()
+        Fields::of(row.as_bytes(), delimiter).map(text).collect()
+    }
+
+    fn fields(row: &str) -> Vec<String> {
+        separated(row, b',')
+    }
+
+    #[test]
+    fn any_character_may_separate_fields() {
+        assert_eq!(separated("1,5; \"a;b\" ;c", b';'), ["1,5", "a;b", "c"]);
+        assert_eq!(separated("a\t\t\"b\tc\"\t", b'\t'), ["a", "", "b\tc", ""]);
     }
 
     #[test]

@@ -1,18 +1,17 @@
-//! Reading a replay file from its place, on a thread of its own.
+//! Reading a file from its place, on a thread of its own.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek},
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
-use schemas::Symbol;
+use schemas::{Format, Symbol};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Sender;
 
-use super::{header::Header, rows::Rows};
+use super::{
+    layout::{Header, Layout, Names},
+    open::{Content, open},
+    rows::Rows,
+};
 
 /// How many rows, or bytes of them, are handed over at once.
 const BATCH_ROWS: usize = 256;
@@ -34,6 +33,9 @@ pub(super) struct Row {
 #[derive(Debug, Clone)]
 pub(super) struct Replayed {
     pub(super) path: PathBuf,
+    pub(super) names: Names,
+    /// The header line of a CSV file that has none.
+    pub(super) header: Option<String>,
     /// Whether event times are needed.
     pub(super) paced: bool,
 }
@@ -71,23 +73,26 @@ impl Replayed {
     }
 
     fn reader(&self) -> Result<Reader, FileError> {
-        let (header, rows) = self.open()?;
-        let content = Sha256::digest(&header.columns).into();
-        Ok(Reader { file: self.clone(), header, rows, rows_read: 0, content })
+        let (layout, rows) = self.open()?;
+        let content = Sha256::digest(layout.columns().unwrap_or_default()).into();
+        Ok(Reader { file: self.clone(), layout, rows, rows_read: 0, content })
     }
 
-    fn open(&self) -> Result<(Header, Rows<Box<dyn Read + Send>>), FileError> {
-        let cannot_be_read = |fault| self.cannot_be_read(&fault);
-        let mut rows = Rows::new(open(&self.path).map_err(cannot_be_read)?);
-        let line = rows.next().map_err(cannot_be_read)?;
+    fn open(&self) -> Result<(Layout, Rows<Content>), FileError> {
+        let cannot_be_read = |fault: io::Error| self.fault(format!("cannot be read: {fault}"));
+        let content = open(&self.path).map_err(cannot_be_read)?;
+        if self.names.format == Format::Ndjson {
+            return Ok((Layout::Ndjson(self.names.clone()), Rows::lines(content)));
+        }
+        let mut rows = Rows::csv(content, self.names.delimiter);
+        let line = match &self.header {
+            Some(header) => Some(header.clone().into()),
+            None => rows.next().map_err(cannot_be_read)?,
+        };
         let line = line.ok_or_else(|| self.fault("is empty, without even a header line"))?;
-        let header = Header::parse(&line, self.paced)
+        let header = Header::parse(&line, &self.names, self.paced)
             .map_err(|fault| self.fault(format!("cannot be played: {fault}")))?;
-        Ok((header, rows))
-    }
-
-    fn cannot_be_read(&self, fault: &io::Error) -> FileError {
-        self.fault(format!("cannot be read: {fault}"))
+        Ok((Layout::Csv(header), rows))
     }
 
     fn fault(&self, fault: impl Into<String>) -> FileError {
@@ -98,17 +103,17 @@ impl Replayed {
 /// A file, read up to some row.
 pub(super) struct Reader {
     file: Replayed,
-    header: Header,
-    rows: Rows<Box<dyn Read + Send>>,
+    layout: Layout,
+    rows: Rows<Content>,
     rows_read: u64,
-    /// The hash of what is read: of the header line, chained with each row.
+    /// The hash of what is read: of the header line if there is one, chained with each row.
     content: [u8; 32],
 }
 
 impl Reader {
-    /// The header line.
-    pub(super) fn columns(&self) -> &str {
-        &self.header.columns
+    /// The header line, where there is one.
+    pub(super) fn columns(&self) -> Option<&str> {
+        self.layout.columns()
     }
 
     /// How many rows are behind it.
@@ -127,12 +132,8 @@ impl Reader {
                 end => break end.map(drop),
             };
             bytes += row.len();
-            batch.push(Row {
-                id: self.id(),
-                event_ms: self.header.event_ms(&row),
-                symbol: self.header.symbol(&row),
-                bytes: row,
-            });
+            let (symbol, event_ms) = self.layout.read(&row, self.file.paced);
+            batch.push(Row { id: self.id(), event_ms, symbol, bytes: row });
             if batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
                 let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
                 bytes = 0;
@@ -147,7 +148,9 @@ impl Reader {
     }
 
     fn next_bytes(&mut self) -> Result<Option<Bytes>, FileError> {
-        let row = self.rows.next().map_err(|fault| self.file.cannot_be_read(&fault))?;
+        let row = self.rows.next().map_err(|fault| {
+            self.file.fault(format!("cannot be read behind row {}: {fault}", self.rows_read))
+        })?;
         if let Some(row) = &row {
             let chained = Sha256::new().chain_update(self.content).chain_update(row);
             self.content = chained.finalize().into();
@@ -164,19 +167,6 @@ impl Reader {
         let hash = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         format!("file:{hash:016x}:{}", self.rows_read.saturating_sub(1))
     }
-}
-
-/// Opens a file; gzip is told by its first two bytes (RFC 1952).
-fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    let mut file = File::open(path)?;
-    let mut magic = Vec::with_capacity(2);
-    file.by_ref().take(2).read_to_end(&mut magic)?;
-    file.rewind()?;
-    Ok(if magic == [0x1F, 0x8B] {
-        Box::new(MultiGzDecoder::new(BufReader::new(file)))
-    } else {
-        Box::new(file)
-    })
 }
 
 /// How many rows there are up to the one of this id, if it can be one of a file.

@@ -1,4 +1,5 @@
-//! The rows of a CSV file (RFC 4180), each as its exact bytes.
+//! The rows of a file, each as its exact bytes: of a CSV file (RFC 4180), where a quoted field may
+//! hold line ends, or simply its lines.
 
 use std::io::{self, Read};
 
@@ -9,27 +10,48 @@ use crate::outlet::MAX_PAYLOAD_BYTES;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// A row with line ends inside quotes may be this long. One that is longer has lost its closing
 /// quote: it ends with its first line, so that it spoils no other.
 const LONGEST_QUOTED_ROW: usize = 64 * 1024;
 
-/// Splits a CSV file into rows, without their line ends. Empty lines are none.
+/// Splits a file into rows, without their line ends. Empty lines are none, and a byte order mark is
+/// not part of the first.
 ///
 /// A row that is too large to be published is cut, one byte above the limit. So memory is bounded
 /// whatever the file is, and the row is still seen to be too large.
 pub(super) struct Rows<R> {
     input: R,
+    /// Of the fields of a CSV file, whose quotes count.
+    delimiter: Option<u8>,
     buffer: BytesMut,
+    begun: bool,
     ended: bool,
 }
 
 impl<R: Read> Rows<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, buffer: BytesMut::new(), ended: false }
+    /// Those of a CSV file.
+    pub(super) fn csv(input: R, delimiter: u8) -> Self {
+        Self { delimiter: Some(delimiter), ..Self::lines(input) }
+    }
+
+    /// The lines.
+    pub(super) fn lines(input: R) -> Self {
+        Self { input, delimiter: None, buffer: BytesMut::new(), begun: false, ended: false }
     }
 
     /// The next row; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if !self.begun {
+            while !self.ended && self.buffer.len() < BYTE_ORDER_MARK.len() {
+                self.fill()?;
+            }
+            if self.buffer.starts_with(BYTE_ORDER_MARK) {
+                let _ = self.buffer.split_to(BYTE_ORDER_MARK.len());
+            }
+            self.begun = true;
+        }
         loop {
             if let Some(line) = self.line_end() {
                 let next = (line + 1).min(self.buffer.len());
@@ -57,15 +79,15 @@ impl<R: Read> Rows<R> {
         let bytes = &self.buffer[..];
         let rest = (self.ended && !bytes.is_empty()).then_some(bytes.len());
         let line = bytes.iter().position(|&byte| byte == b'\n').or(rest)?;
-        if !bytes[..line].contains(&b'"') {
+        let Some(delimiter) = self.delimiter.filter(|_| bytes[..line].contains(&b'"')) else {
             return Some(line);
-        }
+        };
         // Never further than that, however much is in the buffer: it must not depend on it.
         let head = &bytes[..bytes.len().min(LONGEST_QUOTED_ROW)];
         let too_long = bytes.len() > LONGEST_QUOTED_ROW;
-        match quoted_end(head) {
+        match quoted_end(head, delimiter) {
             Some(end) => Some(end),
-            None if self.ended && !too_long && closes(bytes) => Some(bytes.len()),
+            None if self.ended && !too_long && closes(bytes, delimiter) => Some(bytes.len()),
             None if self.ended || too_long => Some(line),
             None => None,
         }
@@ -103,22 +125,24 @@ impl<R: Read> Rows<R> {
 }
 
 /// Where the first row ends that has quotes: at the first line end outside of them.
-fn quoted_end(bytes: &[u8]) -> Option<usize> {
+fn quoted_end(bytes: &[u8], delimiter: u8) -> Option<usize> {
     let mut at = At::FieldStart;
     bytes.iter().position(|&byte| {
         let ends = byte == b'\n' && at != At::Quoted;
-        at = at.after(byte);
+        at = at.after(byte, delimiter);
         ends
     })
 }
 
 /// Whether every quote is closed.
-fn closes(bytes: &[u8]) -> bool {
-    bytes.iter().fold(At::FieldStart, |at, &byte| at.after(byte)) != At::Quoted
+fn closes(bytes: &[u8], delimiter: u8) -> bool {
+    bytes.iter().fold(At::FieldStart, |at, &byte| at.after(byte, delimiter)) != At::Quoted
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     /// Gives its bytes in pieces, so that every row is cut somewhere.
@@ -135,7 +159,10 @@ mod tests {
     }
 
     fn in_pieces(text: &str, size: usize) -> Vec<String> {
-        let mut rows = Rows::new(Pieces(text.as_bytes(), size));
+        all(Rows::csv(Pieces(text.as_bytes(), size), b','))
+    }
+
+    fn all(mut rows: Rows<Pieces<'_>>) -> Vec<String> {
         let mut all = Vec::new();
         while let Some(row) = rows.next().unwrap() {
             all.push(String::from_utf8(row.to_vec()).unwrap());
@@ -158,6 +185,41 @@ mod tests {
         let all = in_pieces(&text, 1_000);
         assert_eq!(all.len(), LONGEST_QUOTED_ROW / 4 + 1_002);
         assert!(in_pieces(&text, usize::MAX) == all);
+    }
+
+    #[test]
+    fn the_lines_of_a_file_without_quotes() {
+        let text = "\u{FEFF}{\"a\":\"b\"\r\n\n{\"c\n\u{FEFF}d";
+        for size in [1, 2, 1_000] {
+            let lines = all(Rows::lines(Pieces(text.as_bytes(), size)));
+            assert_eq!(lines, ["{\"a\":\"b\"", "{\"c", "\u{FEFF}d"]);
+        }
+    }
+
+    proptest! {
+        /// However it is read.
+        #[test]
+        fn rows_do_not_depend_on_the_reads(
+            parts in vec(select(vec![
+                "a", ",", ";", "\"", "\"\"", "\n", "\r\n", "\r", " ", "\u{FEFF}", "{\"x\":1}",
+            ]), 0..60),
+            sizes in vec(1..9_usize, 1..9),
+            csv in any::<bool>(),
+        ) {
+            let text = parts.concat();
+            let rows = |size| {
+                let input = Pieces(text.as_bytes(), size);
+                all(if csv { Rows::csv(input, b';') } else { Rows::lines(input) })
+            };
+            let whole = rows(usize::MAX);
+            for size in sizes {
+                prop_assert_eq!(rows(size), whole.clone());
+            }
+            // Nothing is lost but line ends and the mark at the beginning.
+            let bare = |text: &str| text.replace(['\r', '\n'], "");
+            let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
+            prop_assert_eq!(bare(&whole.concat()), bare(text));
+        }
     }
 
     #[test]

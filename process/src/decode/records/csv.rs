@@ -45,8 +45,7 @@ impl Row for Line<'_> {
 
 pub(in crate::decode) fn decode(body: &[u8], mapping: &Mapping, events: &mut Vec<Event>) {
     let mut reader = ReaderBuilder::new()
-        // One ASCII character, says the check of the configuration.
-        .delimiter(u8::try_from(mapping.fields.delimiter).unwrap_or(b','))
+        .delimiter(mapping.delimiter())
         .has_headers(false)
         .flexible(true)
         .from_reader(body);

@@ -1,15 +1,16 @@
-//! Rows of named fields, as users' own sources deliver them: CSV files with a header ([`csv`]), and
-//! NDJSON ([`ndjson`]). What the fields are called, and how their times and numbers are written, says
+//! Rows of named fields, as users' own sources deliver them: CSV files with a header ([`csv`]), their
+//! rows one by one ([`csv_row`]), and NDJSON ([`ndjson`]). What the fields are called, and how their times and numbers are written, says
 //! the configuration (`[[records]]`, see [`Records`]); a source without one uses its defaults.
 
 pub(super) mod csv;
+pub(super) mod csv_row;
 pub(super) mod ndjson;
 
 use std::borrow::Cow;
 
-use schemas::{Records, Rejection, Source, TickKind};
+use schemas::{Records, Rejection, TimeFormat};
 
-use super::{Decoded, Event, missing, number::Numbers, text, time::TimeFormat};
+use super::{Decoded, Event, invalid, missing, number::Numbers, text};
 use crate::Error;
 
 /// How the records of a source are read.
@@ -32,25 +33,10 @@ pub(super) trait Row {
 impl Mapping {
     /// `index` is the place of the mapping in the configuration.
     pub(super) fn compile(index: usize, records: &Records, currency: &str) -> Result<Self, Error> {
-        let wrong = |field: &str, fault: String| Error::Site {
-            key: format!("records[{index}].{field}"),
-            fault,
-        };
-        Source::new(&records.source).map_err(|fault| wrong("source", fault.to_string()))?;
-        for (name, field) in
-            [("symbol", &records.symbol), ("price", &records.price), ("time", &records.time)]
-        {
-            if field.is_empty() {
-                return Err(wrong(name, "every record needs one".to_owned()));
-            }
-        }
-        let is_delimiter = |c: char| c.is_ascii() && !matches!(c, '"' | '\r' | '\n');
-        if !is_delimiter(records.delimiter) {
-            let fault = format!("{:?} cannot separate fields", records.delimiter);
-            return Err(wrong("delimiter", fault));
-        }
-        let time = TimeFormat::new(&records.time_format, &records.time_zone)
-            .map_err(|fault| wrong("time_format", fault))?;
+        let time = records.check().map_err(|fault| Error::Site {
+            key: format!("records[{index}].{}", fault.key),
+            fault: fault.fault,
+        })?;
         Ok(Self { fields: records.clone(), time, currency: currency.to_owned() })
     }
 
@@ -88,12 +74,16 @@ impl Mapping {
             size: size_written.map(|written| number(size, &written)).transpose()?,
             currency: optional(currency)?.map_or_else(|| self.currency.clone(), Cow::into_owned),
             exchange: optional(exchange)?.map(Cow::into_owned),
-            kind: self.kind(),
-            ts: self.time.read(time, &row.place(time), &required(time)?)?,
+            kind: self.fields.kind,
+            ts: self
+                .time
+                .read(&required(time)?)
+                .map_err(|fault| invalid(time, &row.place(time), fault))?,
         })
     }
 
-    fn kind(&self) -> TickKind {
-        self.fields.kind
+    /// What separates the fields of a CSV file: one ASCII character, says the check.
+    fn delimiter(&self) -> u8 {
+        u8::try_from(self.fields.delimiter).unwrap_or(b',')
     }
 }

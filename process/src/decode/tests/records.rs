@@ -165,3 +165,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_rows_of_a_file_are_read_one_by_one_as_configured() {
+    let row = |delimiter, columns: &str, body: &str| {
+        let raw = RawTick {
+            source: Source::new("push:desk").unwrap(),
+            columns: Some(columns.into()),
+            ..raw(Format::CsvRow, body.as_bytes())
+        };
+        let mut events = Vec::new();
+        let mapping = Records { delimiter, ..mapping() };
+        Decoder::new("EUR", &[], &[mapping]).unwrap().decode(&raw, &mut events);
+        assert_sound(&events);
+        assert_eq!(events.len(), 1);
+        said(&events[0])
+    };
+    const COLUMNS: &str = "Note; when ;\"Ticker\";Last;Qty;CCY";
+    for (body, expected) in [
+        (
+            "\"a;\nb\";07.10.2013 15:30:00;SAP;1.234,50;1.000;",
+            "SAP 1234.50 1000 EUR 2013-10-07T13:30:00Z",
+        ),
+        (";07.10.2013 15:30:00; \"SAP\" ;12,5;;USD\r\n", "SAP 12.5  USD 2013-10-07T13:30:00Z"),
+        (";07.10.2013 15:30:00;SAP;;1;", "Last: is missing (column 4)"),
+        (
+            ";yesterday;SAP;1,5;;",
+            "When: \"yesterday\" is not a time like %d.%m.%Y %H:%M:%S (column 2)",
+        ),
+        (";07.10.2013 15:30:00;SAP;1.234;;", "Last: \"1.234\" may have a decimal point"),
+        (";07.10.2013 15:30:00", "the row has 2 fields, not 6"),
+    ] {
+        let said = row(';', COLUMNS, body);
+        assert!(said.starts_with(expected), "{said}");
+    }
+    let tabs = |text: &str| text.replace(';', "\t");
+    assert_eq!(
+        row('\t', &tabs(COLUMNS), &tabs(" \"a;b\" ;07.10.2013 15:30:00;\"A\";12,5;;\"USD\"")),
+        "A 12.5  USD 2013-10-07T13:30:00Z",
+    );
+    assert_eq!(row(';', "When;Ticker", "07.10.2013 15:30:00;SAP"), "Last: is missing");
+}

@@ -1,20 +1,17 @@
 //! Times of every convention become UTC.
 
-use std::fmt::Display;
-
 use jiff::{
     Timestamp,
     civil::DateTime,
     tz::{AmbiguousOffset, TimeZone},
 };
 use rust_decimal::prelude::ToPrimitive;
-use schemas::{Decimal, Rejection};
 
-use super::{invalid, text};
+use crate::Decimal;
 
 /// How times are written.
 #[derive(Debug, Clone)]
-pub(super) enum TimeFormat {
+pub enum TimeFormat {
     /// With any offset.
     Rfc3339,
     /// Since 1970-01-01T00:00:00Z, in units of so many nanoseconds; with a fraction, too.
@@ -26,8 +23,11 @@ pub(super) enum TimeFormat {
 }
 
 impl TimeFormat {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub const MILLIS: Self = Self::Epoch(1_000_000);
+
     /// As configured; what is wrong is told without the key.
-    pub(super) fn new(format: &str, zone: &str) -> Result<Self, String> {
+    pub fn new(format: &str, zone: &str) -> Result<Self, String> {
         let format = match format {
             "rfc3339" => Self::Rfc3339,
             "epoch_s" => Self::Epoch(1_000_000_000),
@@ -55,16 +55,11 @@ impl TimeFormat {
         }
     }
 
-    /// Reads a time.
-    pub(super) fn read(
-        &self,
-        field: &str,
-        place: &dyn Display,
-        written: &str,
-    ) -> Result<Timestamp, Rejection> {
-        let shown = text::shorten(written);
+    /// Reads a time; what is wrong is told in words, with the head of what is written.
+    pub fn read(&self, written: &str) -> Result<Timestamp, String> {
+        let is_none = |like: &str| format!("{:?} is not a time {like}", head(written));
         match self {
-            Self::Rfc3339 => text::time(field, place, written),
+            Self::Rfc3339 => written.parse().map_err(|_| is_none("as of RFC 3339")),
             Self::Epoch(nanoseconds) => epoch(written, *nanoseconds).ok_or_else(|| {
                 let unit = match nanoseconds {
                     1_000_000_000 => "seconds",
@@ -72,20 +67,23 @@ impl TimeFormat {
                     1_000 => "microseconds",
                     _ => "nanoseconds",
                 };
-                invalid(field, place, format!("{shown:?} is not a time in {unit} since 1970"))
+                is_none(&format!("in {unit} since 1970"))
             }),
-            Self::Absolute(pattern) => Timestamp::strptime(pattern, written).map_err(|_| {
-                invalid(field, place, format!("{shown:?} is not a time like {pattern}"))
-            }),
+            Self::Absolute(pattern) => Timestamp::strptime(pattern, written)
+                .map_err(|_| is_none(&format!("like {pattern}"))),
             Self::Local(pattern, zone) => {
-                let local = DateTime::strptime(pattern, written).map_err(|_| {
-                    invalid(field, place, format!("{shown:?} is not a time like {pattern}"))
-                })?;
-                local_time(local, zone)
-                    .map_err(|fault| invalid(field, place, format!("{shown:?} {fault}")))
+                let local = DateTime::strptime(pattern, written)
+                    .map_err(|_| is_none(&format!("like {pattern}")))?;
+                local_time(local, zone).map_err(|fault| format!("{:?} {fault}", head(written)))
             }
         }
     }
+}
+
+/// Keeps an error short whatever was written.
+fn head(written: &str) -> &str {
+    const KEPT: usize = 40;
+    written.char_indices().nth(KEPT).map_or(written, |(end, _)| &written[..end])
 }
 
 fn epoch(written: &str, nanoseconds: u32) -> Option<Timestamp> {
@@ -122,8 +120,7 @@ mod tests {
     use super::*;
 
     fn read(format: &str, zone: &str, written: &str) -> Result<String, String> {
-        let read = TimeFormat::new(format, zone).unwrap().read("time", &"", written);
-        read.map(|time| time.to_string()).map_err(|rejection| rejection.detail)
+        TimeFormat::new(format, zone).unwrap().read(written).map(|time| time.to_string())
     }
 
     #[test]
@@ -159,11 +156,11 @@ mod tests {
         let read = |written| read("%Y-%m-%d %H:%M:%S", "America/New_York", written).unwrap_err();
         assert_eq!(
             read("2013-03-10 02:30:00"),
-            "time: \"2013-03-10 02:30:00\" did not exist in America/New_York: the clocks were set forward"
+            "\"2013-03-10 02:30:00\" did not exist in America/New_York: the clocks were set forward"
         );
         assert_eq!(
             read("2013-11-03 01:30:00"),
-            "time: \"2013-11-03 01:30:00\" came twice in America/New_York: the clocks were set back"
+            "\"2013-11-03 01:30:00\" came twice in America/New_York: the clocks were set back"
         );
     }
 
@@ -178,7 +175,7 @@ mod tests {
             ("%Y-%m-%d", "Europe/Berlin", "2013-02-30"),
         ] {
             let fault = read(format, zone, written).unwrap_err();
-            assert!(fault.starts_with(&format!("time: {written:?}")), "{fault}");
+            assert!(fault.starts_with(&format!("{written:?}")), "{fault}");
         }
     }
 

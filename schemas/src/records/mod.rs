@@ -1,16 +1,25 @@
-//! Rows of named fields that a user's own source delivers: how `process` reads them.
+//! Rows of named fields that a user's own source delivers: how they are read.
+//!
+//! `process` reads all of them; `ingest` what it needs to play a file: the symbol and the time of a
+//! row.
+
+mod json;
+mod time;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TickKind;
+use crate::{Source, TickKind};
 
-/// How the CSV files and the NDJSON of a source are read: what its fields are called, and how its
-/// times and numbers are written.
+pub use json::{JsonRecord, NotAText};
+pub use time::TimeFormat;
+
+/// How the CSV and the NDJSON of a source are read: what its fields are called, and how its times and
+/// numbers are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Records {
-    /// The source whose payloads these are, such as `push:desk`.
+    /// The source whose payloads these are, such as `push:desk`, or `file`.
     pub source: String,
     /// The name of the field with the symbol. In NDJSON a name may lead into an object: `data.s`.
     pub symbol: String,
@@ -55,6 +64,37 @@ impl Default for Records {
             delimiter: ',',
             kind: TickKind::Trade,
         }
+    }
+}
+
+/// A mapping that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {fault}")]
+pub struct RecordsError {
+    /// The key within its table.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub fault: String,
+}
+
+impl Records {
+    /// Checks everything, and gives the way to read its times.
+    pub fn check(&self) -> Result<TimeFormat, RecordsError> {
+        let wrong = |key, fault| Err(RecordsError { key, fault });
+        if let Err(fault) = Source::new(&self.source) {
+            return wrong("source", fault.to_string());
+        }
+        for (key, field) in [("symbol", &self.symbol), ("price", &self.price), ("time", &self.time)]
+        {
+            if field.is_empty() {
+                return wrong(key, "every record needs one".to_owned());
+            }
+        }
+        if !self.delimiter.is_ascii() || matches!(self.delimiter, '"' | '\r' | '\n') {
+            return wrong("delimiter", format!("{:?} cannot separate fields", self.delimiter));
+        }
+        TimeFormat::new(&self.time_format, &self.time_zone)
+            .or_else(|fault| wrong("time_format", fault))
     }
 }
 

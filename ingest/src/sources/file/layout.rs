@@ -76,7 +76,7 @@ impl Layout {
                 let text = |name: &str| record.field(name).ok().flatten();
                 let symbol = text(&names.symbol).and_then(|text| Symbol::new(&text).ok());
                 let mut times = names.times.iter().filter(|_| paced);
-                let time = times.find_map(|(name, format)| event_ms(format, &*text(name)?));
+                let time = times.find_map(|(name, format)| event_ms(format, &text(name)?));
                 (symbol, time)
             }
         }

@@ -93,6 +93,8 @@ pub(crate) enum ErrorKind {
     RateLimited,
     /// The provider answers that something is wrong.
     Provider,
+    /// Not to be fetched: a robots.txt forbids it, or it leads to a private address.
+    Forbidden,
     /// The answer ended before it was complete.
     Truncated,
     /// Larger than may be published.
@@ -117,6 +119,7 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::RateLimited => "rate_limited",
             Self::Provider => "provider",
+            Self::Forbidden => "forbidden",
             Self::Truncated => "truncated",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use jiff::SignedDuration;
-use schemas::{HtmlField, HtmlSite, NumberFormat, RawTick, Records};
+use schemas::{HtmlField, HtmlSite, RawTick, Records};
 use service::{Context, Health, Role, ServeError};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -80,16 +80,18 @@ pub fn check(config: &Config, payloads: &Payloads) -> Result<(), Error> {
 /// Decodes a payload as processing does, with a site whose rows are paragraphs, and gives how many
 /// of its events are ticks and how many are rejected: for the fuzz targets.
 pub fn count_events(raw: &RawTick) -> Result<(usize, usize), Error> {
-    let field = |attribute: &str| HtmlField { select: String::new(), attribute: attribute.into() };
+    let field = |attribute: &str, after: &str| {
+        let (attribute, after) = (attribute.to_owned(), after.to_owned());
+        Some(HtmlField { attribute, after, ..HtmlField::default() })
+    };
     let site = HtmlSite {
         name: "fuzz".to_owned(),
-        url: "https://example.com".to_owned(),
-        interval_secs: 60,
         rows: "p".to_owned(),
-        symbol: field("id"),
-        price: field(""),
+        symbol: field("id", ""),
+        size: field("title", "="),
         currency: "EUR".to_owned(),
-        decimal_separator: NumberFormat::Auto,
+        currency_field: field("lang", ""),
+        ..HtmlSite::default()
     };
     let mut events = Vec::new();
     Decoder::new("USD", &[site], &[])?.decode(raw, &mut events);

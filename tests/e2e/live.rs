@@ -1,7 +1,7 @@
 //! Each kind of live source, from the provider's interface to a subscriber. The providers are
 //! stubs on this machine that answer as the providers document.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Router,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Serves a stub provider; gives its address.
-async fn serve(router: Router) -> String {
+pub(crate) async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -30,6 +30,15 @@ async fn serve(router: Router) -> String {
 
 /// Runs the pipeline with these settings and gives the first update of a symbol.
 async fn first_update(settings: &[(&str, String)], symbol: &str) -> Update {
+    let [update] = first_updates(settings, [symbol]).await;
+    update
+}
+
+/// As `first_update`, of several symbols.
+pub(crate) async fn first_updates<const N: usize>(
+    settings: &[(&str, String)],
+    symbols: [&str; N],
+) -> [Update; N] {
     let nats = NatsServer::start().await;
     let mut installation = Installation::at(&nats.url());
     for (key, value) in settings {
@@ -43,11 +52,17 @@ async fn first_update(settings: &[(&str, String)], symbol: &str) -> Update {
     // All symbols: a source that reads pages cannot say beforehand which there are.
     let subscribe = Subscribe { symbols: vec!["*".into()], ..Subscribe::default() };
     send(&mut socket, &ClientMessage::Subscribe(subscribe)).await.expect("open");
-    next(&mut socket, |message| {
-        let ServerMessage::PriceUpdate { mut data, .. } = message else { return None };
-        data.remove(symbol)
-    })
-    .await
+    let mut found = BTreeMap::new();
+    while !symbols.iter().all(|symbol| found.contains_key(*symbol)) {
+        let updates = next(&mut socket, |message| match message {
+            ServerMessage::PriceUpdate { data, .. } => Some(data),
+            _ => None,
+        });
+        for (symbol, update) in updates.await {
+            found.entry(symbol).or_insert(update);
+        }
+    }
+    symbols.map(|symbol| found.remove(symbol).expect("it was found"))
 }
 
 /// <https://docs.cdp.coinbase.com/exchange/websocket-feed/channels>
@@ -121,25 +136,4 @@ async fn a_polled_interface() {
     .await;
     assert_eq!(update.price.get(), "218.3100");
     assert_eq!(update.source.as_str(), "alphavantage");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_web_page() {
-    const PAGE: &str = "<!doctype html><table><tr class=quote data-symbol=SAP><td>SAP SE</td>\
-        <td class=price>1.234,50 €</td></tr><tr class=quote data-symbol=BMW><td>BMW</td>\
-        <td class=price>n/a</td></tr></table>";
-    let page = async || axum::response::Html(PAGE);
-    let stub = serve(Router::new().route("/prices", get(page))).await;
-    let sites = serde_json::json!([{
-        "name": "bourse", "url": format!("http://{stub}/prices"), "interval_secs": 1,
-        "rows": "tr.quote", "symbol": {"attribute": "data-symbol"},
-        "price": {"select": ".price"}, "currency": "EUR", "decimal_separator": ","
-    }]);
-    let update = first_update(
-        &[("ingest.sources", "html:bourse".into()), ("html", sites.to_string())],
-        "SAP",
-    )
-    .await;
-    assert_eq!(update.price.get(), "1234.50");
-    assert_eq!(update.source.as_str(), "html:bourse");
 }

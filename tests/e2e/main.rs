@@ -17,6 +17,7 @@ mod faults;
 mod jetstream;
 mod live;
 mod lizards;
+mod pages;
 mod pipeline;
 mod rabbitmq;
 mod raw;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long one request may take, from the connection to the end of the body.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A provider that asks us to stay away for longer is asked again after this time.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -54,41 +54,48 @@ pub(super) fn client() -> Result<Client, FetchError> {
 
 /// Sends the request and reads the answer to its end.
 pub(super) async fn fetch(request: RequestBuilder) -> Result<Answer, FetchError> {
-    let mut response = request.send().await.map_err(|error| {
-        let kind = if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Connection };
-        FetchError::new(kind, describe(error))
-    })?;
+    read(request.send().await.map_err(unsent)?).await
+}
+
+/// Reads an answer to its end.
+pub(super) async fn read(mut response: Response) -> Result<Answer, FetchError> {
     if response.status() == StatusCode::NOT_MODIFIED {
         return Ok(Answer::NotModified);
     }
     if !response.status().is_success() {
         return Err(refusal(&response));
     }
-    let body = read(&mut response).await?;
+    let body = body(&mut response).await?;
     let headers = std::mem::take(response.headers_mut());
     Ok(Answer::Page(Page { body, headers, received_at: Timestamp::now() }))
 }
 
-async fn read(response: &mut Response) -> Result<Bytes, FetchError> {
+async fn body(response: &mut Response) -> Result<Bytes, FetchError> {
     let mut body = BytesMut::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body.freeze()),
-            Err(error) => {
-                let kind =
-                    if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Truncated };
-                return Err(FetchError::new(kind, describe(error)));
-            }
-        }
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        body.extend_from_slice(&chunk);
         if body.len() > MAX_PAYLOAD_BYTES {
             let fault = format!("the answer has more than {MAX_PAYLOAD_BYTES} bytes");
             return Err(FetchError::new(ErrorKind::TooLarge, fault));
         }
     }
+    Ok(body.freeze())
 }
 
-fn refusal(response: &Response) -> FetchError {
+/// A request that got no answer.
+pub(super) fn unsent(error: reqwest::Error) -> FetchError {
+    let kind = if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Connection };
+    FetchError::new(kind, describe(error))
+}
+
+/// An answer that ended too early.
+pub(super) fn broken(error: reqwest::Error) -> FetchError {
+    let kind = if error.is_timeout() { ErrorKind::Timeout } else { ErrorKind::Truncated };
+    FetchError::new(kind, describe(error))
+}
+
+/// An answer that is none of success.
+pub(super) fn refusal(response: &Response) -> FetchError {
     let status = response.status();
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
@@ -114,7 +121,7 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// What happened, down to its cause, without the URL: it may hold a key.
-fn describe(error: reqwest::Error) -> String {
+pub(super) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);

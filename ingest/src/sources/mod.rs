@@ -49,7 +49,7 @@ pub(crate) fn build(
                 let Some(site) = sites.iter().find(|known| known.name == site) else {
                     return refuse(&format!(": no site {site:?} is configured"));
                 };
-                Arc::new(html::Page::new(site)?)
+                Arc::new(html::Site::new(site)?)
             }
         });
     }

@@ -70,7 +70,13 @@ impl Decoder {
     ) -> Result<Self, Error> {
         let mut compiled = HashMap::with_capacity(sites.len());
         for (index, site) in sites.iter().enumerate() {
-            compiled.insert(format!("html:{}", site.name), Site::compile(index, site)?);
+            let site_read = Site::compile(index, site)?;
+            if compiled.insert(format!("html:{}", site.name), site_read).is_some() {
+                return Err(Error::Site {
+                    key: format!("html[{index}].name"),
+                    fault: format!("{:?} is there twice", site.name),
+                });
+            }
         }
         let mut mappings = HashMap::with_capacity(records.len());
         for (index, records) in records.iter().enumerate() {
@@ -113,7 +119,7 @@ impl Decoder {
             Format::Csv => records::csv::decode(&raw.body, self.mapping(&raw.source), events),
             Format::Ndjson => records::ndjson::decode(&raw.body, self.mapping(&raw.source), events),
             Format::Html => match self.sites.get(raw.source.as_str()) {
-                Some(site) => site.decode(&raw.body, raw.received_at, events),
+                Some(site) => site.decode(raw, events),
                 None => events.push(Err(Rejection::decode(
                     Reason::Envelope,
                     format!("no site is configured for the source {}", raw.source),

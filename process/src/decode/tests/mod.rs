@@ -9,16 +9,18 @@ use super::*;
 const COLUMNS: &str = "ts_ms,symbol,price,size,exchange,conditions";
 
 fn site(rows: &str) -> HtmlSite {
-    let field = |select: &str| HtmlField { select: select.into(), attribute: String::new() };
     HtmlSite {
         name: "shop".into(),
-        url: "https://example.com".into(),
-        interval_secs: 60,
         rows: rows.into(),
-        symbol: HtmlField { select: "td.symbol".into(), attribute: "data-symbol".into() },
-        price: field("td.price"),
+        symbol: Some(HtmlField {
+            select: "td.symbol".into(),
+            attribute: "data-symbol".into(),
+            ..HtmlField::default()
+        }),
+        price: HtmlField { select: "td.price".into(), ..HtmlField::default() },
         currency: "EUR".into(),
         decimal_separator: NumberFormat::Comma,
+        ..HtmlSite::default()
     }
 }
 

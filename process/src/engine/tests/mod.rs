@@ -106,13 +106,11 @@ const EVENTS: usize = 11 + 2 * 5;
 fn engine(broker: &Fake, remembered_ids: usize, outlier: Action) -> Engine {
     let site = HtmlSite {
         name: "shop".into(),
-        url: "https://example.com".into(),
-        interval_secs: 60,
         rows: "p".into(),
-        symbol: HtmlField { select: String::new(), attribute: "id".into() },
-        price: HtmlField { select: String::new(), attribute: String::new() },
+        symbol: Some(HtmlField { attribute: "id".into(), ..HtmlField::default() }),
         currency: "EUR".into(),
         decimal_separator: NumberFormat::Point,
+        ..HtmlSite::default()
     };
     Engine::new(
         Arc::new(broker.clone()),

@@ -6,13 +6,12 @@ mod field;
 #[cfg(test)]
 mod tests;
 
-use schemas::{HtmlField, HtmlSite, NumberFormat, RawTick, Rejection, Symbol, TickKind};
+use schemas::{
+    HtmlField, HtmlSite, NumberFormat, RawTick, Rejection, Symbol, TickKind, TimeFormat,
+};
 use scraper::{ElementRef, Html, Selector};
 
-use super::{
-    Decoded, Event, MAX_EVENTS, invalid, malformed, number::Numbers, text, time::TimeFormat,
-    too_many,
-};
+use super::{Decoded, Event, MAX_EVENTS, invalid, malformed, number::Numbers, text, too_many};
 use crate::Error;
 
 use field::{Field, selector};
@@ -126,7 +125,8 @@ impl Site {
             kind: TickKind::Quote,
             ts: match &self.time {
                 Some((field, format)) => {
-                    format.read("time", &place, &field.required(row, place)?)?
+                    let written = field.required(row, place)?;
+                    format.read(&written).map_err(|fault| invalid("time", &place, fault))?
                 }
                 None => raw.received_at,
             },

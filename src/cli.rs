@@ -13,7 +13,7 @@ use crate::{
     print::print,
     raw, rejected, replay, roles,
     roles::RoleName,
-    up, watch,
+    sources, up, watch,
 };
 
 /// A real-time stock price tracker: a NATS JetStream event-streaming pipeline.
@@ -68,6 +68,9 @@ enum Command {
     /// Read the raw archive back, and process what is in it again
     #[command(subcommand)]
     Raw(raw::Command),
+    /// Say which sources are fetched, how they are, and change it while they run
+    #[command(subcommand)]
+    Sources(sources::Command),
     /// Look at what could not be used, and try it again
     #[command(subcommand)]
     Rejected(rejected::Command),
@@ -116,6 +119,7 @@ impl Cli {
             Command::Rejected(command) => {
                 runtime()?.block_on(rejected::run(&loaded.config, &command))
             }
+            Command::Sources(command) => runtime()?.block_on(sources::run(&loaded.config, command)),
             Command::Watch { symbols } => {
                 runtime()?.block_on(watch::run(&loaded.config, &symbols))?;
                 Ok(ExitCode::SUCCESS)

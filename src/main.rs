@@ -12,6 +12,7 @@ mod rejected;
 mod replay;
 mod roles;
 mod signals;
+mod sources;
 mod streams;
 mod up;
 mod watch;

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Shared,
     /// `POST`: each answer is for its caller alone, from the least loaded instance.
     Personal,
+    /// `PUT` and `DELETE`: they change something that all instances of the service follow.
+    Change,
     /// `GET`, and the answer goes on for ever: it is passed on as it comes, from the least loaded
     /// instance.
     Stream,
@@ -34,20 +36,23 @@ impl Kind {
         match self {
             Self::Shared | Self::Stream | Self::Tunnel => MethodFilter::GET,
             Self::Personal => MethodFilter::POST,
+            Self::Change => MethodFilter::PUT.or(MethodFilter::DELETE),
         }
     }
 
     pub(crate) fn balance(self) -> Balance {
         match self {
-            Self::Shared => Balance::RoundRobin,
+            Self::Shared | Self::Change => Balance::RoundRobin,
             Self::Personal | Self::Stream | Self::Tunnel => Balance::LeastLoaded,
         }
     }
 }
 
-pub(crate) const ROUTES: [Route; 10] = [
+pub(crate) const ROUTES: [Route; 12] = [
     route("/sources", INGEST, Kind::Shared),
     route("/sources/{name}", INGEST, Kind::Shared),
+    route("/sources/{name}", INGEST, Kind::Change),
+    route("/sources/{name}/symbols/{symbol}", INGEST, Kind::Change),
     route("/session", PROVIDE, Kind::Personal),
     route("/quotes", PROVIDE, Kind::Shared),
     route("/quotes/{symbol}", PROVIDE, Kind::Shared),

@@ -4,24 +4,32 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use nats::{Bucket, BucketError, Nats};
+use nats::{BucketError, Nats};
 use schemas::{Symbol, subject};
 use service::Backoff;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
+
+use crate::settings;
 
 /// The first and the longest wait before trying again, before jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Adds the symbols to those in the bucket, however long that takes.
-pub(crate) async fn announce(nats: &Nats, symbols: &BTreeSet<Symbol>) {
-    if symbols.is_empty() {
-        return;
-    }
+/// Adds the symbols to those in the bucket, now and whenever there are more of them; for ever.
+pub(crate) async fn announce(nats: &Nats, mut symbols: watch::Receiver<BTreeSet<Symbol>>) {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     loop {
-        match try_announce(nats, symbols).await {
-            Ok(true) => return info!(symbols = symbols.len(), "symbols announced"),
+        let ours = symbols.borrow_and_update().clone();
+        match try_announce(nats, &ours).await {
+            Ok(true) => {
+                info!(symbols = ours.len(), "symbols announced");
+                backoff.reset();
+                if symbols.changed().await.is_err() {
+                    // There will be no more.
+                    return;
+                }
+                continue;
+            }
             // Another instance wrote in between: its symbols count too.
             Ok(false) => {}
             Err(error) => warn!(%error, "the symbols cannot be announced; trying again"),
@@ -32,8 +40,7 @@ pub(crate) async fn announce(nats: &Nats, symbols: &BTreeSet<Symbol>) {
 
 /// False where somebody else wrote between our reading and our writing.
 async fn try_announce(nats: &Nats, symbols: &BTreeSet<Symbol>) -> Result<bool, BucketError> {
-    let description = "what may change while running";
-    let bucket: Bucket = nats.bucket(subject::CONFIG, description, None).await?;
+    let bucket = settings::bucket(nats).await?;
     let known = bucket.get(subject::SYMBOLS_KEY).await?;
     let value = known.as_ref().map(|(value, _)| &value[..]);
     let Some(value) = union(value, symbols) else { return Ok(true) };

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use schemas::{HtmlSite, Records, Symbol};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, archive::ArchiveConfig, sources};
+use crate::{Error, access::MIN_KEY, archive::ArchiveConfig, sources};
 
 /// What is fetched, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,9 @@ use crate::{Error, archive::ArchiveConfig, sources};
 pub struct Config {
     /// The address of the HTTP listener; port 0 is any free one.
     pub listen: String,
+    /// Secret: whoever changes sources over HTTP shows it as `Authorization: Bearer <key>`; at least
+    /// 16 bytes. Empty: whoever reaches the service may change them.
+    pub admin_key: String,
     /// The sources to run: `sim`, `file`, `coinbase`, `alphavantage`, `html:<site>`.
     pub sources: Vec<String>,
     /// The simulator.
@@ -99,6 +102,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:0".to_owned(),
+            admin_key: String::new(),
             sources: vec!["sim".to_owned()],
             sim: SimConfig::default(),
             file: FileConfig::default(),
@@ -168,6 +172,10 @@ impl Config {
     /// `sites` are the web pages that `html:<site>` may name, and `records` how files are read.
     pub fn check(&self, sites: &[HtmlSite], records: &[Records]) -> Result<(), Error> {
         sources::build(self, sites, records)?;
+        if (1..MIN_KEY).contains(&self.admin_key.len()) {
+            let fault = format!("it is shorter than {MIN_KEY} bytes");
+            return Err(ConfigError::new("admin_key", fault).into());
+        }
         Ok(self.archive.validate()?)
     }
 }
@@ -251,6 +259,7 @@ mod tests {
                 "ingest.sources: \"html:shop\": no site \"shop\" is configured",
             ),
             (|c| sources(c, &["sim", "sim"]), "ingest.sources: \"sim\" is there twice"),
+            (|c| c.admin_key = "hush".into(), "ingest.admin_key: it is shorter than 16 bytes"),
             (|c| c.sim.ticks_per_sec = 0, "ingest.sim.ticks_per_sec: must be 1 to 1000000, not 0"),
             (|c| c.sim.symbols.clear(), "ingest.sim.symbols: at least one symbol is needed"),
             (|c| c.sim.symbols.push("AAPL".into()), "ingest.sim.symbols: \"AAPL\" is there twice"),

@@ -4,13 +4,21 @@
 //! symbol. Each [source](sources) is owned by one instance at a time, by a lease; what it fetched
 //! is published in its order and kept until the broker has it.
 
+mod access;
 mod announce;
 pub mod archive;
+mod board;
 mod config;
+mod control;
+mod fleet;
 mod http;
 mod metrics;
 mod outlet;
+mod plan;
 mod publish;
+mod report;
+mod roster;
+mod settings;
 mod source;
 mod sources;
 mod status;
@@ -21,18 +29,20 @@ mod testing;
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use nats::topology::Stream;
-use schemas::{HtmlSite, Records, Symbol};
+use schemas::{HtmlSite, Records};
 use service::{Check, Context, Health, Role, ServeError};
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use source::Followed;
-use status::Status;
-use supervise::Supervised;
+use board::Board;
+use fleet::Fleet;
+use plan::Configured;
+use roster::Roster;
 
 pub use config::{
     AlphaVantageConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat, SimConfig,
 };
+pub use control::{Control, ControlError};
 
 /// How often it is checked that the broker is there and takes payloads.
 const BROKER_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -67,41 +77,52 @@ pub async fn run(
     data_dir: &Path,
 ) -> Result<(), Error> {
     metrics::describe();
-    let sources = sources::build(&config, &sites, &records)?;
-    let symbols: BTreeSet<Symbol> = sources.iter().flat_map(|source| source.symbols()).collect();
-    let statuses: Arc<[_]> = sources.iter().map(|source| Arc::new(Status::of(&**source))).collect();
+    config.check(&sites, &records)?;
     let health = Health::default();
     let (broker_check, archive_check) = (health.check("broker"), health.check("archive"));
+    let archive_config = config.archive.clone();
 
     // What fails takes the rest of this role with it, and nothing else of the process.
     let shutdown = context.shutdown.child_token();
     let context = Context { shutdown: shutdown.clone(), ..context };
+    let roster = Arc::new(Roster::default());
+    let board = Arc::new(Board::new(&context.nats, &context.instance, &roster));
+    let configured = Configured { config, sites, records };
     let role = Role {
         name: "lizards-ingest",
         listener,
-        router: http::router(Arc::clone(&statuses)),
+        router: http::router(&configured, &context.nats, &board),
         health,
         load: Arc::default(),
     };
-    let mut tasks = JoinSet::new();
-    for (source, status) in sources.into_iter().zip(statuses.iter()) {
-        let (_, symbols) = Followed::new(source.symbols().into_iter().collect());
-        let (status, owned) = (Arc::clone(status), Arc::clone(&role.load));
-        let supervised = Supervised { source, status, symbols, owned };
-        tasks.spawn(supervised.run(context.clone()));
-    }
+    let (announced, symbols) = watch::channel(BTreeSet::new());
+    let fleet = Fleet {
+        context: context.clone(),
+        configured,
+        roster: Arc::clone(&roster),
+        announced,
+        owned: Arc::clone(&role.load),
+    };
+    let (setting, settings) = watch::channel(None);
     let (nats, stop) = (context.nats.clone(), shutdown.clone());
+    let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        stop.run_until_cancelled(announce::announce(&nats, &symbols)).await;
+        let told = async {
+            tokio::join!(settings::follow(&nats, &setting), announce::announce(&nats, symbols))
+        };
+        stop.run_until_cancelled(told).await;
     });
-    tasks.spawn(watch(context.clone(), broker_check, statuses));
+    let stop = shutdown.clone();
+    tasks.spawn(async move { board.tell(&stop).await });
+    tasks.spawn(watch_broker(context.clone(), broker_check, roster));
 
-    let (served, archived, fetched) = tokio::join!(
+    let (served, archived, fetched, told) = tokio::join!(
         stop_on_error(&shutdown, async { Ok(context.serve(role).await?) }),
         stop_on_error(&shutdown, async {
-            let archive = archive::run(config.archive, data_dir, context.clone(), archive_check);
+            let archive = archive::run(archive_config, data_dir, context.clone(), archive_check);
             Ok(archive.await?)
         }),
+        stop_on_error(&shutdown, async { Ok(fleet.run(settings).await?) }),
         stop_on_error(&shutdown, async {
             while let Some(ended) = tasks.join_next().await {
                 ended?;
@@ -109,7 +130,7 @@ pub async fn run(
             Ok(())
         }),
     );
-    served.and(archived).and(fetched)
+    served.and(archived).and(fetched).and(told)
 }
 
 async fn stop_on_error(
@@ -124,12 +145,11 @@ async fn stop_on_error(
 }
 
 /// Keeps the check true to whether the broker answers and takes what the sources fetch.
-async fn watch(context: Context, check: Check, statuses: Arc<[Arc<Status>]>) {
+async fn watch_broker(context: Context, check: Check, roster: Arc<Roster>) {
     let watching = async {
         loop {
             let answer = context.broker.state(Stream::Raw).await.map_err(|error| error.to_string());
-            let unpublished = statuses.iter().find_map(|status| status.unpublished());
-            match answer.and_then(|_| unpublished.map_or(Ok(()), Err)) {
+            match answer.and_then(|_| roster.unpublished().map_or(Ok(()), Err)) {
                 Ok(()) => {
                     check.pass();
                     sleep(BROKER_CHECK_INTERVAL).await;

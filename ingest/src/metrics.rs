@@ -10,6 +10,7 @@ const PUBLISHED: &str = "lizards_ingest_published_total";
 const DUPLICATES: &str = "lizards_ingest_duplicates_total";
 const FETCH_ERRORS: &str = "lizards_ingest_fetch_errors_total";
 const UNCHANGED: &str = "lizards_ingest_unchanged_total";
+const SETTINGS_REFUSED: &str = "lizards_ingest_settings_refused_total";
 const IN_FLIGHT: &str = "lizards_ingest_in_flight";
 
 /// Describes them all, once per process.
@@ -18,6 +19,7 @@ pub(crate) fn describe() {
     describe_counter!(DUPLICATES, "Payloads that the broker already had, by their message id.");
     describe_counter!(FETCH_ERRORS, "Failures to fetch, and payloads that cannot be published.");
     describe_counter!(UNCHANGED, "Fetches that gave the same as the one before.");
+    describe_counter!(SETTINGS_REFUSED, "Settings of sources that cannot be used.");
     describe_gauge!(IN_FLIGHT, "Payloads sent to the broker and not yet confirmed.");
 }
 
@@ -35,6 +37,10 @@ pub(crate) fn fetch_errors(source: &Source, error: ErrorKind) -> Counter {
 
 pub(crate) fn unchanged(source: &Source) -> Counter {
     counter!(UNCHANGED, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn settings_refused(source: &Source) -> Counter {
+    counter!(SETTINGS_REFUSED, "kind" => source.kind().to_owned())
 }
 
 pub(crate) fn in_flight() -> Gauge {

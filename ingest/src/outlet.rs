@@ -60,6 +60,7 @@ impl Outlet {
 
     /// The source works, whether it has something to publish or not.
     pub(crate) fn alive(&mut self) {
+        self.status.heard();
         if !self.running {
             self.running = true;
             self.status.set(SourceState::Running);

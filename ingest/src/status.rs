@@ -1,44 +1,52 @@
-//! How each source is doing, for `GET /sources/{name}`.
+//! How each slice of a source is doing, for `GET /sources/{name}`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use schemas::http::{SourceState, SourceStatus};
+use schemas::{Source as Name, http::SourceState};
 use tracing::info;
 
-use crate::source::Source;
+use crate::report::SliceReport;
 
-/// How one source is doing.
-pub(crate) struct Status(Mutex<Inner>);
+/// How one slice of a source is doing here.
+pub(crate) struct Status {
+    source: Name,
+    inner: Mutex<Inner>,
+}
 
 struct Inner {
-    told: SourceStatus,
+    told: SliceReport,
     /// Why what was fetched is not published, while it is not.
     unpublished: Option<String>,
 }
 
 impl Status {
     /// Before its first session.
-    pub(crate) fn of(source: &dyn Source) -> Self {
-        let told = SourceStatus {
-            name: source.name().to_string(),
-            url: source.url(),
+    pub(crate) fn of(source: &Name, slice: u16) -> Self {
+        let told = SliceReport {
+            slice,
             state: SourceState::Standby,
+            last_heard: None,
             last_success: None,
             last_error: None,
             last_error_at: None,
             published: 0,
         };
-        Self(Mutex::new(Inner { told, unpublished: None }))
+        Self { source: source.clone(), inner: Mutex::new(Inner { told, unpublished: None }) }
     }
 
     /// It does something else now.
     pub(crate) fn set(&self, state: SourceState) {
         let status = &mut self.lock().told;
         if status.state != state {
-            info!(source = status.name, from = ?status.state, to = ?state, "source");
+            info!(source = %self.source, slice = status.slice, from = ?status.state, to = ?state, "source");
             status.state = state;
         }
+    }
+
+    /// The provider gave something.
+    pub(crate) fn heard(&self) {
+        self.lock().told.last_heard = Some(Timestamp::now());
     }
 
     /// Something went wrong.
@@ -64,7 +72,7 @@ impl Status {
     pub(crate) fn unpublished(&self) -> Option<String> {
         let status = self.lock();
         let why = status.unpublished.as_ref()?;
-        Some(format!("{}: {why}", status.told.name))
+        Some(format!("{}: {why}", self.source))
     }
 
     /// A payload is stored.
@@ -75,7 +83,7 @@ impl Status {
     }
 
     /// As it is now. A source that fetches what cannot be published is not running.
-    pub(crate) fn snapshot(&self) -> SourceStatus {
+    pub(crate) fn snapshot(&self) -> SliceReport {
         let status = self.lock();
         let mut told = status.told.clone();
         if status.unpublished.is_some() && told.state == SourceState::Running {
@@ -85,6 +93,6 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nats::Broker;
-use schemas::http::SourceState;
+use schemas::{http::SourceState, subject};
 use service::Context;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ impl Supervised {
     /// Runs the source whenever this instance owns its lease, until shutdown or until the source
     /// is at its end.
     pub(crate) async fn run(self, context: Context) {
-        let key = lease_key(self.source.name());
+        let key = format!("ingest.{}", subject::key_of(self.source.name()));
         let mut window = self.window();
         let mut backoff = backoff();
         loop {
@@ -186,11 +186,6 @@ enum End {
     Lost,
 }
 
-/// Keys of leases take no colon: it becomes `=3A`, as in the subject token of a symbol.
-fn lease_key(source: &schemas::Source) -> String {
-    format!("ingest.{}", source.as_str().replace(':', "=3A"))
-}
-
 async fn pause(time: Duration, shutdown: &CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -250,7 +245,7 @@ mod tests {
     fn supervised(sessions: usize) -> (Supervised, Arc<Scripted>) {
         let name = schemas::Source::new("sim").unwrap();
         let source = Arc::new(Scripted { name, sessions, resumed: Mutex::default() });
-        let status = Arc::new(Status::of(&*source));
+        let status = Arc::new(Status::of(&source.name, 0));
         let (_, symbols) = Followed::new([].into());
         (Supervised { source: source.clone(), status, symbols, owned: Arc::default() }, source)
     }
@@ -349,12 +344,5 @@ mod tests {
         assert_eq!(end.await, End::Lost);
         assert!(!window.is_empty());
         assert_ne!(supervised.status.snapshot().state, SourceState::Finished);
-    }
-
-    #[test]
-    fn a_lease_key_is_a_key() {
-        let key = |name| lease_key(&schemas::Source::new(name).unwrap());
-        assert_eq!(key("sim"), "ingest.sim");
-        assert_eq!(key("html:my-site"), "ingest.html=3Amy-site");
     }
 }

@@ -249,24 +249,7 @@ pub(crate) fn tick(n: usize) -> RawTick {
 
 /// The status of a source that does nothing.
 pub(crate) fn status() -> Status {
-    struct Nothing(schemas::Source);
-
-    #[async_trait]
-    impl Source for Nothing {
-        fn name(&self) -> &schemas::Source {
-            &self.0
-        }
-
-        fn url(&self) -> String {
-            "test:".to_owned()
-        }
-
-        async fn run(&self, _: Session) -> Result<(), FetchError> {
-            Ok(())
-        }
-    }
-
-    Status::of(&Nothing(schemas::Source::new("sim").unwrap()))
+    Status::of(&schemas::Source::new("sim").unwrap(), 0)
 }
 
 /// A running session of a source, and what comes out of it.
@@ -280,7 +263,7 @@ pub(crate) struct Running {
 pub(crate) fn start(source: impl Source, resume: Option<&str>) -> Running {
     // What the program does at its start; a second time is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let status = Arc::new(Status::of(&source));
+    let status = Arc::new(Status::of(source.name(), 0));
     let (outlet, ticks) = outlet(source.name(), Arc::clone(&status));
     let resume = resume.map(str::to_owned);
     let (_, symbols) = Followed::new(source.symbols().into_iter().collect());

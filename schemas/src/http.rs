@@ -13,41 +13,76 @@ pub struct Sources {
     pub sources: Vec<String>,
 }
 
-/// `GET /sources/{name}`: how one source is doing.
+/// `GET /sources/{name}`: how one source is doing, whichever instances fetch it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceStatus {
     /// The name of the source.
     pub name: String,
     /// Where it fetches from.
     pub url: String,
-    /// What it is doing.
+    /// What it is doing; of one in several slices, the worst that any of them does.
     pub state: SourceState,
+    /// The symbols that it is to fetch, sorted; empty where they are not chosen here.
+    #[serde(default)]
+    pub symbols: Vec<Symbol>,
     /// When it last published something, UTC.
     #[schemars(with = "Option<Utc>")]
     pub last_success: Option<Timestamp>,
+    /// How long ago the provider last gave something, new or the same as before, in milliseconds.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
     /// The last thing that went wrong, in words.
     pub last_error: Option<String>,
     /// When that was, UTC.
     #[schemars(with = "Option<Utc>")]
     pub last_error_at: Option<Timestamp>,
-    /// Payloads published since the start of the instance.
+    /// Payloads published since the start of the instances that fetch it.
+    pub published: u64,
+    /// How many requests the quota allows at once now; absent where there is no quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_left: Option<u64>,
+    /// Why the newest setting in the bucket `config` does not hold, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting_error: Option<String>,
+    /// Its slices that somebody fetches, each with its owner.
+    #[serde(default)]
+    pub slices: Vec<SliceStatus>,
+}
+
+/// How a slice of a source is doing: some of its symbols, or all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SliceStatus {
+    /// Its number, from 0 on.
+    pub slice: u16,
+    /// The instance that fetches it.
+    pub owner: String,
+    /// What it is doing.
+    pub state: SourceState,
+    /// When it last published something, UTC.
+    #[schemars(with = "Option<Utc>")]
+    pub last_success: Option<Timestamp>,
+    /// Payloads published since its instance started.
     pub published: u64,
 }
 
 /// What a source is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceState {
-    /// Another instance owns it.
-    Standby,
-    /// Connecting, or before its first payload.
-    Starting,
-    /// Fetching.
-    Running,
-    /// Waiting after a failure.
-    BackingOff,
+    /// It is not to be fetched.
+    Disabled,
     /// At its end: a file that was played.
     Finished,
+    /// Fetching.
+    Running,
+    /// Connecting, or before its first payload.
+    Starting,
+    /// No instance fetches it at this moment.
+    Standby,
+    /// Waiting after a failure.
+    BackingOff,
 }
 
 /// `POST /session`: where to open a WebSocket.

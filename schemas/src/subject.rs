@@ -32,6 +32,8 @@ pub const CONFIG: &str = "config";
 pub const CANDLE_STATE: &str = "candles";
 /// The KV bucket of leases: who owns a source, the processing, the store's writing.
 pub const LEASES: &str = "leases";
+/// The KV bucket of reports: how each instance of `ingest` says that its sources are.
+pub const SOURCES: &str = "sources";
 /// The KV bucket of positions: how far each partition of the processing is.
 pub const POSITIONS: &str = "positions";
 
@@ -48,6 +50,23 @@ pub const HALTED_KEY: &str = "halted";
 pub const RETRY_PREFIX: &str = "ticks.raw.retry.";
 
 const TICK_PREFIX: &str = "ticks.norm.";
+const SETTING_PREFIX: &str = "sources.";
+
+/// The name of a source as a part of a key in a bucket. Keys take no colon: it becomes `=3A`, as in
+/// the subject token of a symbol.
+pub fn key_of(source: &Source) -> String {
+    source.as_str().replace(':', "=3A")
+}
+
+/// The key in [`CONFIG`] of what was changed of a source.
+pub fn setting_of(source: &Source) -> String {
+    format!("{SETTING_PREFIX}{}", key_of(source))
+}
+
+/// The source of a key that [`setting_of`] wrote.
+pub fn source_of_setting(key: &str) -> Option<Source> {
+    Source::new(&key.strip_prefix(SETTING_PREFIX)?.replace("=3A", ":")).ok()
+}
 
 /// Where a raw payload goes; `None` is a payload of many symbols.
 pub fn raw(source: &Source, symbol: Option<&Symbol>) -> String {
@@ -131,6 +150,10 @@ mod tests {
             assert_eq!(candle_of(subject), Some((CandleInterval::OneMinute, brk.clone())));
         }
         assert_eq!(candle_of("candles.2m.BRK=2EB"), None);
+        let shop = Source::new("html:my-shop").unwrap();
+        assert_eq!(setting_of(&shop), "sources.html=3Amy-shop");
+        assert_eq!(source_of_setting("sources.html=3Amy-shop"), Some(shop));
+        assert_eq!(source_of_setting("symbols"), None);
         assert_eq!(symbol_of_raw("ticks.raw.sim._"), None);
         assert_eq!(retry("ticks.raw.sim.BRK=2EB"), "ticks.raw.retry.BRK=2EB");
         assert_eq!(symbol_of_raw("ticks.raw.sim.BRK=2EB"), Some(brk));

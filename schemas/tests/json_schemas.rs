@@ -14,6 +14,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("instance", schema_for!(schemas::http::Instance)),
         ("sources", schema_for!(schemas::http::Sources)),
         ("source_status", schema_for!(schemas::http::SourceStatus)),
+        ("source_setting", schema_for!(schemas::SourceSetting)),
         ("session", schema_for!(schemas::http::Session)),
         ("quotes", schema_for!(schemas::http::Quotes)),
         ("tick_page", schema_for!(schemas::http::TickPage)),

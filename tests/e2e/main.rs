@@ -24,7 +24,7 @@ mod raw;
 mod rejected;
 mod scale;
 mod servers;
-
+mod sources;
 mod store;
 mod stores;
 mod storm;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{
     Json, Router,
     body::Bytes,
-    http::{HeaderMap, Uri},
+    http::{HeaderMap, Method, Uri},
     routing::{any, post},
 };
 use futures_util::future::join_all;
@@ -24,6 +24,12 @@ async fn each_path_goes_to_its_service() {
     gateway.knows(PROVIDE, "p", named("provide").await, 0);
     for path in ["/sources", "/sources/html:site"] {
         assert_eq!(gateway.text(path).await, "ingest", "{path}");
+    }
+    for path in ["/sources/coinbase", "/sources/coinbase/symbols/BTC-USD"] {
+        for method in [Method::PUT, Method::DELETE] {
+            let answer = gateway.client.request(method, gateway.url(path)).send().await.unwrap();
+            assert_eq!(answer.text().await.unwrap(), "ingest", "{path}");
+        }
     }
     let provided = [
         "/quotes?symbols=A,B",

@@ -13,7 +13,7 @@ mod stub;
 
 use std::sync::Arc;
 
-use schemas::{HtmlSite, Records};
+use schemas::{HtmlSite, Records, Symbol};
 
 use crate::{
     config::{Config, ConfigError},
@@ -28,32 +28,80 @@ pub(crate) fn build(
 ) -> Result<Vec<Arc<dyn Source>>, ConfigError> {
     let mut sources: Vec<Arc<dyn Source>> = Vec::with_capacity(config.sources.len());
     for name in &config.sources {
-        let refuse = |why: &str| Err(ConfigError::new("sources", format!("{name:?}{why}")));
         if sources.iter().any(|source| source.name().as_str() == name) {
-            return refuse(" is there twice");
+            return Err(refuse(name, " is there twice"));
         }
-        sources.push(match name.as_str() {
-            "sim" => Arc::new(sim::Sim::new(&config.sim)?),
-            "file" => {
-                let records = records.iter().find(|records| records.source == "file");
-                Arc::new(file::Replay::new(&config.file, records)?)
-            }
-            "coinbase" => Arc::new(coinbase::Coinbase::new(&config.coinbase)?),
-            "alphavantage" => Arc::new(alphavantage::AlphaVantage::new(&config.alphavantage)?),
-            other => {
-                let Some(site) = other.strip_prefix("html:") else {
-                    return refuse(
-                        " is not a source: sim, file, coinbase, alphavantage or html:<site>",
-                    );
-                };
-                let Some(site) = sites.iter().find(|known| known.name == site) else {
-                    return refuse(&format!(": no site {site:?} is configured"));
-                };
-                Arc::new(html::Site::new(site)?)
-            }
-        });
+        sources.push(build_one(config, sites, records, name)?);
     }
     Ok(sources)
+}
+
+/// One source as it is configured, whether the configuration runs it or not.
+pub(crate) fn build_one(
+    config: &Config,
+    sites: &[HtmlSite],
+    records: &[Records],
+    name: &str,
+) -> Result<Arc<dyn Source>, ConfigError> {
+    Ok(match name {
+        "sim" => Arc::new(sim::Sim::new(&config.sim)?),
+        "file" => {
+            let records = records.iter().find(|records| records.source == "file");
+            Arc::new(file::Replay::new(&config.file, records)?)
+        }
+        "coinbase" => Arc::new(coinbase::Coinbase::new(&config.coinbase)?),
+        "alphavantage" => Arc::new(alphavantage::AlphaVantage::new(&config.alphavantage)?),
+        other => {
+            let Some(site) = other.strip_prefix("html:") else {
+                return Err(refuse(
+                    name,
+                    " is not a source: sim, file, coinbase, alphavantage or html:<site>",
+                ));
+            };
+            let Some(site) = sites.iter().find(|known| known.name == site) else {
+                return Err(refuse(name, &format!(": no site {site:?} is configured")));
+            };
+            Arc::new(html::Site::new(site)?)
+        }
+    })
+}
+
+/// The same for other symbols than the configured ones.
+pub(crate) fn build_for(
+    config: &Config,
+    sites: &[HtmlSite],
+    records: &[Records],
+    name: &str,
+    symbols: &[Symbol],
+) -> Result<Arc<dyn Source>, ConfigError> {
+    let (mut config, mut sites) = (config.clone(), sites.to_vec());
+    match chosen_symbols(&mut config, &mut sites, name) {
+        Some(chosen) => *chosen = symbols.iter().map(Symbol::to_string).collect(),
+        None => return Err(refuse(name, " has no symbols that can be chosen")),
+    }
+    build_one(&config, &sites, records, name)
+}
+
+/// Where the symbols of a source are configured, if they are chosen at all.
+fn chosen_symbols<'a>(
+    config: &'a mut Config,
+    sites: &'a mut [HtmlSite],
+    name: &str,
+) -> Option<&'a mut Vec<String>> {
+    match name {
+        "sim" => Some(&mut config.sim.symbols),
+        "coinbase" => Some(&mut config.coinbase.symbols),
+        "alphavantage" => Some(&mut config.alphavantage.symbols),
+        _ => {
+            let site = name.strip_prefix("html:")?;
+            let site = sites.iter_mut().find(|known| known.name == site)?;
+            Some(&mut site.symbols)
+        }
+    }
+}
+
+fn refuse(name: &str, why: &str) -> ConfigError {
+    ConfigError::new("sources", format!("{name:?}{why}"))
 }
 
 /// A name that is valid, because this crate chose it.

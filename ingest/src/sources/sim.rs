@@ -3,7 +3,7 @@
 //! Prices begin where the well-known stocks have been, and move by a cent or two. It never pretends
 //! to be a market: the source of every tick is `sim`, its venue `SIM`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -78,12 +78,18 @@ impl Source for Sim {
 
     /// A walk that starts anew: what a run made up is told from the runs before by its start.
     async fn run(&self, session: Session) -> Result<(), FetchError> {
-        let Session { mut outlet, .. } = session;
+        let Session { mut outlet, mut symbols, .. } = session;
         let run = Timestamp::now().as_microsecond();
-        let mut walk = Walk::new(self.seed, &self.symbols);
+        let mut followed = symbols.now();
+        let mut walk = Walk::new(self.seed, followed.iter());
         let mut pace = Pace { start: Instant::now(), done: 0, per_sec: self.ticks_per_sec };
         for n in 0_u64.. {
             sleep_until(pace.due()).await;
+            let now = symbols.now();
+            if !Arc::ptr_eq(&now, &followed) {
+                walk.follow(&now);
+                followed = now;
+            }
             let step = walk.step();
             let now = Timestamp::now();
             let tick = RawTick {
@@ -145,19 +151,28 @@ struct Step<'a> {
 }
 
 impl Walk {
-    fn new(seed: u64, symbols: &[Symbol]) -> Self {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let prices = symbols
-            .iter()
-            .map(|symbol| {
-                // Drawn for each, so that the others do not depend on who is well known.
-                let drawn = random.random_range(2_000..50_000);
-                let known = STARTS.iter().find(|(name, _)| *name == symbol.as_str());
-                let start = known.map_or(drawn, |&(_, start)| start);
-                Price { symbol: symbol.clone(), start, cents: start }
-            })
-            .collect();
-        Self { random, prices }
+    fn new<'a>(seed: u64, symbols: impl Iterator<Item = &'a Symbol>) -> Self {
+        let mut walk = Self { random: SmallRng::seed_from_u64(seed), prices: Vec::new() };
+        symbols.for_each(|symbol| walk.begin(symbol));
+        walk
+    }
+
+    fn begin(&mut self, symbol: &Symbol) {
+        // Drawn for each, so that the others do not depend on who is well known.
+        let drawn = self.random.random_range(2_000..50_000);
+        let known = STARTS.iter().find(|(name, _)| *name == symbol.as_str());
+        let start = known.map_or(drawn, |&(_, start)| start);
+        self.prices.push(Price { symbol: symbol.clone(), start, cents: start });
+    }
+
+    /// Others are to walk: those that stay go on from where they are.
+    fn follow(&mut self, symbols: &BTreeSet<Symbol>) {
+        self.prices.retain(|price| symbols.contains(&price.symbol));
+        for symbol in symbols {
+            if !self.prices.iter().any(|price| price.symbol == *symbol) {
+                self.begin(symbol);
+            }
+        }
     }
 
     /// One symbol moves by at most one part in 10,000, or by a cent, and stays between half and
@@ -198,7 +213,7 @@ mod tests {
     }
 
     fn steps(seed: u64, count: usize) -> Vec<(Symbol, u64, u32)> {
-        let mut walk = Walk::new(seed, &sim(1, seed).symbols);
+        let mut walk = Walk::new(seed, sim(1, seed).symbols.iter());
         (0..count)
             .map(|_| {
                 let step = walk.step();
@@ -214,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn who_is_followed_later_joins_and_the_others_walk_on() {
+        let symbols =
+            |names: &[&str]| names.iter().map(|name| Symbol::new(name).unwrap()).collect();
+        let mut walk = Walk::new(1, [Symbol::new("IBM").unwrap()].iter());
+        for _ in 0..1_000 {
+            walk.step();
+        }
+        let before = walk.prices[0].cents;
+        walk.follow(&symbols(&["IBM", "SPY"]));
+        assert_eq!((walk.prices[0].cents, walk.prices[1].cents), (before, 52_133));
+        walk.follow(&symbols(&["SPY"]));
+        assert!((0..100).all(|_| walk.step().symbol.as_str() == "SPY"));
+    }
+
+    #[test]
     fn prices_stay_prices() {
         for (symbol, cents, size) in steps(3, 200_000) {
             assert!((1_000..100_000).contains(&cents), "{symbol} at {cents}");
@@ -224,7 +254,7 @@ mod tests {
     #[test]
     fn well_known_stocks_look_like_themselves() {
         // An hour at the default rate.
-        let mut walk = Walk::new(1, &sim(1, 1).symbols);
+        let mut walk = Walk::new(1, sim(1, 1).symbols.iter());
         let mut before: std::collections::HashMap<_, _> = STARTS.into();
         for _ in 0..72_000 {
             let step = walk.step();

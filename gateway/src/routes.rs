@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-pub(crate) const ROUTES: [Route; 12] = [
+pub(crate) const ROUTES: [Route; 13] = [
     route("/sources", INGEST, Kind::Shared),
     route("/sources/{name}", INGEST, Kind::Shared),
     route("/sources/{name}", INGEST, Kind::Change),
@@ -57,6 +57,8 @@ pub(crate) const ROUTES: [Route; 12] = [
     route("/quotes", PROVIDE, Kind::Shared),
     route("/quotes/{symbol}", PROVIDE, Kind::Shared),
     route("/ticks/{symbol}", PROVIDE, Kind::Shared),
+    // Of a source, but a place in a path has one name.
+    route("/ticks/{symbol}", INGEST, Kind::Personal),
     route("/candles/{symbol}", PROVIDE, Kind::Shared),
     route("/symbols", PROVIDE, Kind::Shared),
     route("/events", PROVIDE, Kind::Stream),

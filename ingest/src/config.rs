@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use schemas::{HtmlSite, Records, Symbol};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, access::MIN_KEY, archive::ArchiveConfig, sources};
+use crate::{Error, access::MIN_KEY, archive::ArchiveConfig, push::PushConfig, sources};
 
 /// What is fetched, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,9 @@ pub struct Config {
     pub coinbase: CoinbaseConfig,
     /// The quotes of Alpha Vantage.
     pub alphavantage: AlphaVantageConfig,
+    /// Secret: whose own prices are taken by `POST /ticks/push:<name>`: an array of tables
+    /// `[[ingest.push]]` with a `name`, a `key` and a `format`, `csv` or `ndjson`.
+    pub push: Vec<PushConfig>,
     /// Where every raw payload is kept.
     pub archive: ArchiveConfig,
 }
@@ -108,6 +111,7 @@ impl Default for Config {
             file: FileConfig::default(),
             coinbase: CoinbaseConfig::default(),
             alphavantage: AlphaVantageConfig::default(),
+            push: Vec::new(),
             archive: ArchiveConfig::default(),
         }
     }
@@ -172,6 +176,7 @@ impl Config {
     /// `sites` are the web pages that `html:<site>` may name, and `records` how files are read.
     pub fn check(&self, sites: &[HtmlSite], records: &[Records]) -> Result<(), Error> {
         sources::build(self, sites, records)?;
+        PushConfig::check(&self.push)?;
         if (1..MIN_KEY).contains(&self.admin_key.len()) {
             let fault = format!("it is shorter than {MIN_KEY} bytes");
             return Err(ConfigError::new("admin_key", fault).into());

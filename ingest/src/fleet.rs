@@ -157,7 +157,6 @@ impl Sailing {
         self.fleet.roster.change(name, |entry| {
             entry.url = source.url();
             entry.enabled = true;
-            entry.source = Some(Arc::clone(&source));
             entry.slices = vec![Arc::clone(&status)];
         });
         let owned = Arc::clone(&self.fleet.owned);

@@ -16,6 +16,7 @@ mod metrics;
 mod outlet;
 mod plan;
 mod publish;
+mod push;
 mod report;
 mod roster;
 mod settings;
@@ -43,6 +44,7 @@ pub use config::{
     AlphaVantageConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat, SimConfig,
 };
 pub use control::{Control, ControlError};
+pub use push::{PushConfig, PushFormat};
 
 /// How often it is checked that the broker is there and takes payloads.
 const BROKER_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -87,11 +89,12 @@ pub async fn run(
     let context = Context { shutdown: shutdown.clone(), ..context };
     let roster = Arc::new(Roster::default());
     let board = Arc::new(Board::new(&context.nats, &context.instance, &roster));
+    let (pushed, posts) = push::router(&config.push, &roster);
     let configured = Configured { config, sites, records };
     let role = Role {
         name: "lizards-ingest",
         listener,
-        router: http::router(&configured, &context.nats, &board),
+        router: http::router(&configured, &context.nats, &board).merge(pushed),
         health,
         load: Arc::default(),
     };
@@ -112,6 +115,8 @@ pub async fn run(
         };
         stop.run_until_cancelled(told).await;
     });
+    let broker = Arc::clone(&context.broker);
+    tasks.spawn(push::run(posts, broker, shutdown.clone(), context.shutdown_deadline));
     let stop = shutdown.clone();
     tasks.spawn(async move { board.tell(&stop).await });
     tasks.spawn(watch_broker(context.clone(), broker_check, roster));

@@ -11,6 +11,7 @@ const DUPLICATES: &str = "lizards_ingest_duplicates_total";
 const FETCH_ERRORS: &str = "lizards_ingest_fetch_errors_total";
 const UNCHANGED: &str = "lizards_ingest_unchanged_total";
 const SETTINGS_REFUSED: &str = "lizards_ingest_settings_refused_total";
+const POSTS_REFUSED: &str = "lizards_ingest_posts_refused_total";
 const IN_FLIGHT: &str = "lizards_ingest_in_flight";
 
 /// Describes them all, once per process.
@@ -20,6 +21,7 @@ pub(crate) fn describe() {
     describe_counter!(FETCH_ERRORS, "Failures to fetch, and payloads that cannot be published.");
     describe_counter!(UNCHANGED, "Fetches that gave the same as the one before.");
     describe_counter!(SETTINGS_REFUSED, "Settings of sources that cannot be used.");
+    describe_counter!(POSTS_REFUSED, "What others posted and was not taken.");
     describe_gauge!(IN_FLIGHT, "Payloads sent to the broker and not yet confirmed.");
 }
 
@@ -41,6 +43,10 @@ pub(crate) fn unchanged(source: &Source) -> Counter {
 
 pub(crate) fn settings_refused(source: &Source) -> Counter {
     counter!(SETTINGS_REFUSED, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn posts_refused(reason: &'static str) -> Counter {
+    counter!(POSTS_REFUSED, "reason" => reason)
 }
 
 pub(crate) fn in_flight() -> Gauge {

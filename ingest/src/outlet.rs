@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use schemas::{RawTick, http::SourceState};
+use schemas::{
+    RawTick,
+    http::{QuotaLeft, SourceState},
+};
 use service::Backoff;
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
@@ -71,6 +74,11 @@ impl Outlet {
     pub(crate) fn unchanged(&mut self) {
         self.alive();
         metrics::unchanged(&self.source).increment(1);
+    }
+
+    /// So much is left of the provider's quota.
+    pub(crate) fn quota(&self, left: QuotaLeft) {
+        self.status.quota(left);
     }
 
     /// Something failed, and the session goes on.

@@ -43,7 +43,7 @@ impl Configured {
         let enabled = setting.enabled.unwrap_or_else(|| self.runs(name));
         let Self { config, sites, records } = self;
         let built = match &setting.symbols {
-            Some(symbols) => sources::build_for(&self.config, &self.sites, name.as_str(), symbols),
+            Some(symbols) => sources::build_for(config, sites, records, name.as_str(), symbols),
             None => sources::build_one(config, sites, records, name.as_str()),
         };
         let source = if enabled { Some(built?) } else { built.ok() };

@@ -123,7 +123,8 @@ async fn send(
     Ok(())
 }
 
-fn message(payload: &RawTick) -> NewMessage {
+/// A payload as it goes to the broker.
+pub(crate) fn message(payload: &RawTick) -> NewMessage {
     NewMessage {
         subject: subject::raw(&payload.source, payload.symbol.as_ref()),
         headers: payload.headers(),

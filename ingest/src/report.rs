@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use schemas::{
     Source as Name,
-    http::{SliceStatus, SourceState, SourceStatus},
+    http::{QuotaLeft, SliceStatus, SourceState, SourceStatus},
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +24,6 @@ pub(crate) struct Report {
 pub(crate) struct SourceReport {
     /// Where it is fetched from.
     pub(crate) url: String,
-    /// How many requests its share of the quota allows at once now.
-    pub(crate) quota_left: Option<u64>,
     /// The slices that the instance owns.
     pub(crate) slices: Vec<SliceReport>,
 }
@@ -41,6 +39,8 @@ pub(crate) struct SliceReport {
     pub(crate) last_error: Option<String>,
     pub(crate) last_error_at: Option<Timestamp>,
     pub(crate) published: u64,
+    /// What is left of the instance's share of the quota.
+    pub(crate) quota: Option<QuotaLeft>,
 }
 
 /// How a source is, by all reports and by what is known of it here; nothing where nobody knows it.
@@ -74,7 +74,7 @@ pub(crate) fn status(
         last_error: error.and_then(|slice| slice.last_error.clone()),
         last_error_at: error.and_then(|slice| slice.last_error_at),
         published: all().map(|slice| slice.published).sum(),
-        quota_left: told.iter().filter_map(|(_, report)| report.quota_left).reduce(|a, b| a + b),
+        quota: all().filter_map(|slice| slice.quota).reduce(sum),
         setting_error: known.and_then(|entry| entry.setting_error.clone()),
         slices,
     })
@@ -88,6 +88,12 @@ fn state(known: Option<&Entry>, slices: &[SliceStatus]) -> SourceState {
     let wanted = known.map_or(1, |entry| entry.slices.len());
     let unowned = (slices.len() < wanted.max(1)).then_some(SourceState::Standby);
     slices.iter().map(|slice| slice.state).chain(unowned).max().unwrap_or(SourceState::Standby)
+}
+
+/// What is left to several instances together.
+fn sum(one: QuotaLeft, other: QuotaLeft) -> QuotaLeft {
+    let sum = |a: Option<u32>, b: Option<u32>| Some(a?.saturating_add(b?));
+    QuotaLeft { minute: sum(one.minute, other.minute), day: sum(one.day, other.day) }
 }
 
 fn slice_status(owner: &str, slice: &SliceReport) -> SliceStatus {
@@ -117,13 +123,13 @@ mod tests {
         let status = Status::of(&name(), number);
         status.set(state);
         status.published();
+        status.quota(QuotaLeft { minute: Some(2), day: None });
         status.snapshot()
     }
 
     fn reports(slices: &[(&str, Vec<SliceReport>)]) -> BTreeMap<String, Report> {
         let report = |slices: &Vec<SliceReport>| {
-            let source =
-                SourceReport { url: "sim:".into(), quota_left: Some(2), slices: slices.clone() };
+            let source = SourceReport { url: "sim:".into(), slices: slices.clone() };
             Report { sources: [(name(), source)].into() }
         };
         slices.iter().map(|(me, slices)| ((*me).to_owned(), report(slices))).collect()
@@ -149,7 +155,8 @@ mod tests {
         let reports = reports(&[("b", vec![failing]), ("a", vec![heard])]);
         let told = status(&name(), Some(&entry(2)), &reports, now).unwrap();
         assert_eq!(told.state, SourceState::BackingOff);
-        assert_eq!((told.published, told.lag_ms, told.quota_left), (2, Some(1_500), Some(4)));
+        assert_eq!((told.published, told.lag_ms), (2, Some(1_500)));
+        assert_eq!(told.quota, Some(QuotaLeft { minute: Some(4), day: None }));
         assert_eq!(told.last_error.as_deref(), Some("cut"));
         let owners: Vec<_> = told.slices.iter().map(|slice| (slice.slice, &*slice.owner)).collect();
         assert_eq!(owners, [(0, "a"), (1, "b")]);

@@ -9,7 +9,6 @@ use schemas::{Source as Name, Symbol, http::SourceState};
 
 use crate::{
     report::{Report, SourceReport},
-    source::Source,
     status::Status,
 };
 
@@ -28,8 +27,6 @@ pub(crate) struct Entry {
     pub(crate) symbols: Arc<BTreeSet<Symbol>>,
     /// Why the newest setting does not hold.
     pub(crate) setting_error: Option<String>,
-    /// What it is, while it is run.
-    pub(crate) source: Option<Arc<dyn Source>>,
     /// How its slices are, while it is run.
     pub(crate) slices: Vec<Arc<Status>>,
 }
@@ -68,7 +65,6 @@ impl Roster {
         let sources = running.map(|(name, entry)| {
             let slices = entry.slices.iter().map(|status| status.snapshot());
             let report = SourceReport {
-                quota_left: entry.source.and_then(|source| source.quota_left()),
                 slices: slices.filter(|slice| slice.state != SourceState::Standby).collect(),
                 url: entry.url,
             };

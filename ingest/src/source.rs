@@ -23,11 +23,6 @@ pub(crate) trait Source: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// How many requests the quota of the account allows at once now, where there is one.
-    fn quota_left(&self) -> Option<u64> {
-        None
-    }
-
     /// One session: fetches and hands everything to the outlet until the source is at its end or
     /// something fails. It is dropped at shutdown, at any await.
     async fn run(&self, session: Session) -> Result<(), FetchError>;

@@ -3,7 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use schemas::{Source as Name, http::SourceState};
+use schemas::{
+    Source as Name,
+    http::{QuotaLeft, SourceState},
+};
 use tracing::info;
 
 use crate::report::SliceReport;
@@ -31,6 +34,7 @@ impl Status {
             last_error: None,
             last_error_at: None,
             published: 0,
+            quota: None,
         };
         Self { source: source.clone(), inner: Mutex::new(Inner { told, unpublished: None }) }
     }
@@ -47,6 +51,11 @@ impl Status {
     /// The provider gave something.
     pub(crate) fn heard(&self) {
         self.lock().told.last_heard = Some(Timestamp::now());
+    }
+
+    /// So much is left of the provider's quota.
+    pub(crate) fn quota(&self, left: QuotaLeft) {
+        self.lock().told.quota = Some(left);
     }
 
     /// Something went wrong.

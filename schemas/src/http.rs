@@ -38,15 +38,24 @@ pub struct SourceStatus {
     pub last_error_at: Option<Timestamp>,
     /// Payloads published since the start of the instances that fetch it.
     pub published: u64,
-    /// How many requests the quota allows at once now; absent where there is no quota.
+    /// What was left of the provider's quota after the last request, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota_left: Option<u64>,
+    pub quota: Option<QuotaLeft>,
     /// Why the newest setting in the bucket `config` does not hold, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting_error: Option<String>,
     /// Its slices that somebody fetches, each with its owner.
     #[serde(default)]
     pub slices: Vec<SliceStatus>,
+}
+
+/// How much of a provider's quota is left, in what it counts: requests, or credits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuotaLeft {
+    /// In this minute, where it has a quota for that.
+    pub minute: Option<u32>,
+    /// In this day, where it has a quota for that.
+    pub day: Option<u32>,
 }
 
 /// How a slice of a source is doing: some of its symbols, or all of them.
@@ -83,6 +92,15 @@ pub enum SourceState {
     Standby,
     /// Waiting after a failure.
     BackingOff,
+}
+
+/// `POST /ticks/{source}`: what was posted is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Posted {
+    /// The message id of the payload.
+    pub id: String,
+    /// Whether it was stored before: this request has added nothing.
+    pub duplicate: bool,
 }
 
 /// `POST /session`: where to open a WebSocket.

@@ -15,6 +15,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("sources", schema_for!(schemas::http::Sources)),
         ("source_status", schema_for!(schemas::http::SourceStatus)),
         ("source_setting", schema_for!(schemas::SourceSetting)),
+        ("posted", schema_for!(schemas::http::Posted)),
         ("session", schema_for!(schemas::http::Session)),
         ("quotes", schema_for!(schemas::http::Quotes)),
         ("tick_page", schema_for!(schemas::http::TickPage)),

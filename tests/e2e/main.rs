@@ -19,6 +19,7 @@ mod live;
 mod lizards;
 mod pages;
 mod pipeline;
+mod push;
 mod rabbitmq;
 mod raw;
 mod rejected;

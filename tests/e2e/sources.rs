@@ -50,6 +50,13 @@ impl House {
         answer.ok()?.json().await.ok()
     }
 
+    async fn knows(&self, symbol: &str) -> bool {
+        let url = format!("{}/symbols?query={symbol}", self.gateway);
+        let answer = self.client.get(url).send().await.unwrap();
+        let known: Option<http::Symbols> = answer.json().await.ok();
+        known.is_some_and(|known| known.symbols.iter().any(|known| known.as_str() == symbol))
+    }
+
     async fn until(&self, what: &str, is_so: impl Fn(&SourceStatus) -> bool) -> SourceStatus {
         eventually(PATIENCE, what, async || self.status("sim").await.filter(|status| is_so(status)))
             .await
@@ -83,6 +90,8 @@ async fn symbols_come_and_go_while_the_source_runs() {
     let sim = house.until("sim follows BRK.B", |sim| symbols(sim).contains(&"BRK.B")).await;
     assert_eq!(symbols(&sim), ["AAPL", "BRK.B", "MSFT"]);
     assert_eq!(sim.slices.len(), 1, "one instance fetches it: {sim:?}");
+    let known = async || house.knows("BRK.B").await.then_some(());
+    eventually(PATIENCE, "clients may subscribe to BRK.B", known).await;
     let subscriber = Subscriber::follow(Arc::clone(&house.registry), &["BRK.B"]);
     let ticks = async || (subscriber.count() > 0).then_some(());
     eventually(PATIENCE, "a subscriber gets ticks of BRK.B", ticks).await;
@@ -104,9 +113,7 @@ async fn symbols_come_and_go_while_the_source_runs() {
     }
     let sim = house.until("sim runs again", |sim| sim.state == SourceState::Running).await;
     assert_eq!(symbols(&sim), ["AAPL", "MSFT", "SPY"]);
-    let known = house.client.get(format!("{}/symbols?query=BRK", house.gateway)).send().await;
-    let known: http::Symbols = known.unwrap().json().await.unwrap();
-    assert_eq!(known.symbols.len(), 1);
+    assert!(house.knows("BRK.B").await);
     let quote = house.client.get(format!("{}/quotes/BRK.B", house.gateway)).send().await.unwrap();
     assert_eq!(quote.status(), StatusCode::OK);
 }
@@ -129,7 +136,8 @@ async fn sources_come_and_go_and_a_bad_setting_changes_nothing() {
     assert_eq!(added, StatusCode::OK);
     let sim = house.until("sim runs", |sim| sim.state == SourceState::Running).await;
     assert_eq!(symbols(&sim), ["IBM"]);
-    assert!(sim.lag_ms.is_some() && sim.last_success.is_some(), "{sim:?}");
+    let published = |sim: &SourceStatus| sim.lag_ms.is_some() && sim.last_success.is_some();
+    house.until("sim has published", published).await;
     eventually(PATIENCE, "its address is told", async || {
         urls().await.filter(|urls| *urls == ["sim:"]).map(drop)
     })
@@ -157,9 +165,8 @@ async fn sources_come_and_go_and_a_bad_setting_changes_nothing() {
     let what = "what may change while running";
     let bucket = house.registry.nats.bucket(schemas::subject::CONFIG, what, None).await.unwrap();
     bucket.put("sources.sim", "nonsense".into()).await.unwrap();
-    let is_told = |sim: &SourceStatus| {
-        sim.setting_error.is_some() && sim.state == SourceState::Running
-    };
+    let is_told =
+        |sim: &SourceStatus| sim.setting_error.is_some() && sim.state == SourceState::Running;
     let sim = house.until("the fault is told", is_told).await;
     assert_eq!(symbols(&sim), ["IBM"]);
     let (said, worked) = house.command(&["reset", "sim"]);

@@ -41,6 +41,8 @@ async fn each_path_goes_to_its_service() {
     for path in provided {
         assert_eq!(gateway.text(path).await, "provide", "{path}");
     }
+    let posted = gateway.client.post(gateway.url("/ticks/push:desk")).send().await.unwrap();
+    assert_eq!(posted.text().await.unwrap(), "ingest");
     let session = gateway.client.post(gateway.url("/session")).send().await.unwrap();
     assert_eq!(session.text().await.unwrap(), "provide");
     assert_eq!(problem(gateway.get("/session")).await.0, 405);

@@ -112,6 +112,7 @@ impl Source for AlphaVantage {
             let round = Instant::now();
             for symbol in symbols.now().iter() {
                 quota.take().await;
+                outlet.quota(quota.left());
                 match self.quote(&client, symbol).await {
                     Ok(Answer::Page(page)) => {
                         backoff.reset();

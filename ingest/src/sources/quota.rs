@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use schemas::http::QuotaLeft;
 use tokio::time::{Instant, sleep_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -30,6 +31,13 @@ impl Quota {
         }
         self.taken.push_back(Instant::now());
     }
+
+    /// What is left.
+    pub(super) fn left(&self) -> QuotaLeft {
+        let taken = self.taken.iter().filter(|taken| taken.elapsed() < MINUTE).count();
+        let left = self.per_minute.saturating_sub(taken);
+        QuotaLeft { minute: u32::try_from(left).ok(), day: None }
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +56,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(20)).await;
             }
         }
+        assert_eq!(quota.left().minute, Some(0));
         assert_eq!(taken, [0, 0, 20, 20, 20, 60, 60, 80, 80, 80, 120, 120]);
     }
 }

@@ -121,7 +121,7 @@ async fn each_symbol_has_its_page_and_symbols_come_and_go() {
     let site = Site::new(&HtmlSite { symbols, ..config(url) }).unwrap();
     assert_eq!(site.url(), server.url("/quote/{symbol}?***"));
 
-    let status = Arc::new(Status::of(&site));
+    let status = Arc::new(Status::of(site.name(), 0));
     let (outlet, ticks) = outlet(site.name(), Arc::clone(&status));
     let (change, symbols) = Followed::new(site.symbols().into_iter().collect());
     let session = Session { resume: None, symbols, outlet };

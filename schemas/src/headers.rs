@@ -23,7 +23,8 @@ pub const ERROR: &str = "Lizards-Error";
 pub const RAW_SEQUENCE: &str = "Lizards-Raw-Seq";
 /// The subject in `TICKS_RAW` of a rejected payload.
 pub const RAW_SUBJECT: &str = "Lizards-Raw-Subject";
-/// The number of a rejected event in its payload, from 0 on, and how many there are.
+/// The number of an event in its payload, from 0 on: of a rejection, with how many there are, and of
+/// a tick whose id does not end in it.
 pub const EVENT: &str = "Lizards-Event";
 /// See [`EVENT`].
 pub const EVENTS: &str = "Lizards-Events";

@@ -56,6 +56,7 @@ pub(super) fn decode(body: &[u8], received_at: Timestamp, currency: &str) -> Eve
         return Err(missing("Global Quote", &": it is empty, as for an unknown symbol"));
     }
     Ok(Decoded {
+        identity: None,
         symbol: json::symbol("Global Quote.01. symbol", quote.symbol)?,
         price: json::number("Global Quote.05. price", quote.price)?,
         size: json::optional_number("Global Quote.06. volume", quote.volume)?,

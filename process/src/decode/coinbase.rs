@@ -48,6 +48,7 @@ pub(super) fn decode(body: &[u8]) -> Event {
         ));
     };
     Ok(Decoded {
+        identity: None,
         price: json::number("price", payload.price)?,
         size: Some(json::number("size", payload.size)?),
         currency: quote.to_owned(),

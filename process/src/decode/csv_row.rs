@@ -55,6 +55,7 @@ pub(super) fn decode(body: &[u8], columns: Option<&str>, currency: &str) -> Even
     let price = row.price.given().ok_or_else(|| missing("price", &row.price.column))?;
     let size = row.size.given().map(|size| text::number("size", &row.size.column, size));
     Ok(Decoded {
+        identity: None,
         symbol: text::symbol("symbol", &row.symbol.column, symbol)?,
         price: text::number("price", &row.price.column, price)?,
         size: size.transpose()?,

@@ -37,6 +37,9 @@ const MAX_EVENTS: usize = 20_000;
 /// What happened, as its payload tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decoded {
+    /// What tells the event from all others of its source and symbol, where its provider says; then
+    /// it is one tick in however many payloads it comes.
+    pub(crate) identity: Option<String>,
     pub(crate) symbol: Symbol,
     pub(crate) price: Decimal,
     pub(crate) size: Option<Decimal>,

@@ -29,6 +29,7 @@ pub(super) fn decode(body: &[u8], currency: &str) -> Event {
     let payload: Payload<'_> = json::object(body)?;
     let stated = json::optional_string("currency", payload.currency)?;
     Ok(Decoded {
+        identity: None,
         symbol: json::symbol("symbol", payload.symbol)?,
         price: json::number("price", payload.price)?,
         size: json::optional_number("size", payload.size)?,

@@ -24,22 +24,23 @@ const REPEATED: [&str; 6] = [
     "traceparent",
 ];
 
-/// A tick for `TICKS`.
-pub(super) fn tick(tick: &Tick) -> NewMessage {
+/// A tick for `TICKS`, of the `index`th event of its payload.
+pub(super) fn tick(tick: &Tick, index: usize) -> NewMessage {
     let mut body = Vec::with_capacity(384);
     #[expect(clippy::expect_used, reason = "texts and numbers into memory: nothing that can fail")]
     serde_json::to_writer(&mut body, tick).expect("a tick is JSON");
-    NewMessage {
-        subject: subject::tick(&tick.symbol),
-        headers: vec![
-            (headers::MESSAGE_ID, tick.id.clone()),
-            (headers::SOURCE, tick.source.as_str().to_owned()),
-            (headers::RECEIVED_AT, rfc3339_nanos(tick.received_at)),
-            (headers::CONTENT_TYPE, "application/json".to_owned()),
-            (headers::RAW_SEQUENCE, tick.raw_seq.to_string()),
-        ],
-        body: Bytes::from(body),
+    let mut headers = vec![
+        (headers::MESSAGE_ID, tick.id.clone()),
+        (headers::SOURCE, tick.source.as_str().to_owned()),
+        (headers::RECEIVED_AT, rfc3339_nanos(tick.received_at)),
+        (headers::CONTENT_TYPE, "application/json".to_owned()),
+        (headers::RAW_SEQUENCE, tick.raw_seq.to_string()),
+    ];
+    // An id that the provider has given does not say where the event stood.
+    if event_index(&tick.id) != Some(index) {
+        headers.push((headers::EVENT, index.to_string()));
     }
+    NewMessage { subject: subject::tick(&tick.symbol), headers, body: Bytes::from(body) }
 }
 
 /// The event that a rejection is about.
@@ -100,7 +101,6 @@ pub(super) enum Fate {
 pub(super) struct Stored {
     pub(super) subject: String,
     pub(super) place: Place,
-    pub(super) event_id: String,
     pub(super) fate: Fate,
 }
 
@@ -118,9 +118,12 @@ impl Stored {
                 (id.rsplit_once('@')?.0, Fate::Rejection(Reason::from_name(name)?, price))
             }
         };
-        let place = (raw_sequence, event_index(event_id)?);
-        let (subject, event_id) = (message.subject.clone(), event_id.to_owned());
-        Some(Self { subject, place, event_id, fate })
+        let index = match message.header(headers::EVENT) {
+            Some(index) => index.parse().ok()?,
+            None => event_index(event_id)?,
+        };
+        let place = (raw_sequence, index);
+        Some(Self { subject: message.subject.clone(), place, fate })
     }
 }
 
@@ -188,8 +191,32 @@ mod tests {
             assert_eq!(message.header(name), Some(value), "{name}");
         }
         let read = Stored::read(&message).unwrap();
-        assert_eq!((read.place, &*read.event_id), ((7, 0), "e@1.0"));
+        assert_eq!(read.place, (7, 0));
         assert_eq!(read.fate, Fate::Rejection(Reason::Malformed, None));
+    }
+
+    #[test]
+    fn a_tick_is_read_back_whoever_gave_its_id() {
+        let tick = |id: &str| Tick {
+            id: id.to_owned(),
+            symbol: Symbol::new("IBM").unwrap(),
+            price: Decimal::parse("184.21").unwrap(),
+            size: None,
+            currency: "USD".to_owned(),
+            exchange: None,
+            kind: schemas::TickKind::Bar,
+            ts: Timestamp::UNIX_EPOCH,
+            received_at: Timestamp::UNIX_EPOCH,
+            source: Source::new("yahoo").unwrap(),
+            raw_seq: 7,
+            flags: Vec::new(),
+        };
+        for id in ["e.3", "yahoo:IBM:1m@60:184.21", "yahoo:IBM:60"] {
+            let message = stored(super::tick(&tick(id), 3));
+            let read = Stored::read(&message).unwrap();
+            assert_eq!(read.place, (7, 3), "{id}");
+            assert_eq!(read.fate, Fate::Tick(Box::new(tick(id))));
+        }
     }
 
     #[test]
@@ -199,7 +226,8 @@ mod tests {
             price: Some(price.clone()),
             ..Rejection::validate(Reason::Outlier, "far away")
         };
-        let message = stored(rejection(&raw(&[]), &event("e.3"), &why));
+        let event = Rejected { index: 3, ..event("e.3") };
+        let message = stored(rejection(&raw(&[]), &event, &why));
         assert_eq!(message.header("Lizards-Symbol"), Some("BRK=2EB"));
         let read = Stored::read(&message).unwrap();
         assert_eq!(read.place, (7, 3));

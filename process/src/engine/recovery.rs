@@ -32,7 +32,7 @@ enum Known {
     Walking { ticks: Box<Walk>, rejections: Box<Walk> },
     /// Several writers: their events stand mixed in the streams, so what is behind the positions is
     /// read beforehand. That is what all of them have stored since these were saved.
-    Loaded(BTreeMap<u64, HashMap<String, Fate>>),
+    Loaded(BTreeMap<u64, HashMap<usize, Fate>>),
 }
 
 impl Recovery {
@@ -91,11 +91,11 @@ impl Recovery {
         let is_done = |partition: u16, stored: &Stored| {
             progress.of(partition).is_some_and(|position| stored.place.0 <= position.raw)
         };
-        let mut fates = BTreeMap::<u64, HashMap<String, Fate>>::new();
+        let mut fates = BTreeMap::<u64, HashMap<usize, Fate>>::new();
         let mut add = |stored: Stored| {
             if stored.place.0 > raw {
                 let of_payload = fates.entry(stored.place.0).or_default();
-                of_payload.insert(stored.event_id, stored.fate);
+                of_payload.insert(stored.place.1, stored.fate);
             }
         };
         let remembered = u64::try_from(state.capacity()).unwrap_or(u64::MAX);
@@ -139,12 +139,12 @@ impl Recovery {
         self.newest_ticks.get(&partition).is_some_and(|newest| place < *newest)
     }
 
-    /// What became of the events of this raw message, by event id. Its sequence grows from call to
+    /// What became of the events of this raw message, by their number in there. Its sequence grows from call to
     /// call.
     pub(super) async fn fates(
         &mut self,
         raw_sequence: u64,
-    ) -> Result<HashMap<String, Fate>, BrokerError> {
+    ) -> Result<HashMap<usize, Fate>, BrokerError> {
         let (ticks, rejections) = match &mut self.known {
             Known::Walking { ticks, rejections } => (ticks, rejections),
             Known::Loaded(loaded) => {
@@ -158,7 +158,7 @@ impl Recovery {
         for walk in [ticks, rejections] {
             while let Some(stored) = walk.next_up_to(raw_sequence).await? {
                 if stored.place.0 == raw_sequence {
-                    fates.insert(stored.event_id, stored.fate);
+                    fates.insert(stored.place.1, stored.fate);
                 }
             }
         }

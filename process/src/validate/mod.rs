@@ -90,7 +90,10 @@ impl Rules {
     ) -> Result<Tick, Rejection> {
         let Context { raw, place, .. } = *context;
         let mut tick = Tick {
-            id: event_id(&raw.id, place.1),
+            id: match event.identity {
+                Some(identity) => format!("{}:{}:{identity}", raw.source, event.symbol.token()),
+                None => event_id(&raw.id, place.1),
+            },
             symbol: event.symbol,
             price: event.price,
             size: event.size,

@@ -99,6 +99,7 @@ impl Judge {
         self.sequence += 1;
         self.raw.id = self.sequence.to_string();
         let event = Decoded {
+            identity: None,
             symbol: symbol.clone(),
             price,
             size: None,

@@ -118,6 +118,7 @@ impl Site {
             None => None,
         };
         Ok(Decoded {
+            identity: None,
             symbol: self.symbol(row, place, raw)?,
             price: number("price", &self.price.required(row, place)?)?,
             size: size.map(|size| number("size", &size)).transpose()?,

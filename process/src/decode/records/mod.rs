@@ -69,6 +69,7 @@ impl Mapping {
         };
         let size_written = optional(size)?;
         Ok(Decoded {
+            identity: None,
             symbol: text::symbol(symbol, &row.place(symbol), &required(symbol)?)?,
             price: number(price, &required(price)?)?,
             size: size_written.map(|written| number(size, &written)).transpose()?,

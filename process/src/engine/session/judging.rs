@@ -68,7 +68,7 @@ impl Session<'_> {
         message: &Message,
         raw: &RawTick,
         home: Home,
-        fates: &mut HashMap<String, Fate>,
+        fates: &mut HashMap<usize, Fate>,
         pending: &mut Pending,
     ) {
         let mut events = std::mem::take(&mut self.engine.events);
@@ -97,7 +97,7 @@ impl Session<'_> {
             };
             let place = (message.sequence, index);
             if !fates.is_empty()
-                && let Some(fate) = fates.remove(&event_id(&raw.id, index))
+                && let Some(fate) = fates.remove(&index)
             {
                 match &fate {
                     Fate::Tick(tick) => self.state.tick(tick, place),
@@ -121,7 +121,7 @@ impl Session<'_> {
             match tick {
                 Ok(tick) => {
                     let sent = Sent { payload: self.taken(), tick: Some(index), partition };
-                    self.ticks.push_back((sent, output::tick(&tick)));
+                    self.ticks.push_back((sent, output::tick(&tick, index)));
                     self.ticks_made += 1;
                     pending.unconfirmed += 1;
                     pending.ticks += 1;
@@ -143,12 +143,12 @@ impl Session<'_> {
         event: (&str, usize),
         home: Home,
         rejection: &Rejection,
-        fates: &mut HashMap<String, Fate>,
+        fates: &mut HashMap<usize, Fate>,
         pending: &mut Pending,
     ) {
         let partition = home.partition();
         let is_due = self.share.as_ref().is_none_or(|own| own.is_due(partition, message.sequence));
-        match fates.remove(event.0) {
+        match fates.remove(&event.1) {
             _ if !is_due => {}
             Some(fate) => pending.found(&fate),
             None => self.reject(message, event, partition, rejection, pending),
@@ -180,7 +180,7 @@ impl Session<'_> {
         pending.rejections.push(rejection.reason);
     }
 
-    async fn fates(&mut self, sequence: u64) -> Result<HashMap<String, Fate>, BrokerError> {
+    async fn fates(&mut self, sequence: u64) -> Result<HashMap<usize, Fate>, BrokerError> {
         let Some(recovery) = &mut self.recovery else { return Ok(HashMap::new()) };
         let fates = recovery.fates(sequence).await?;
         if recovery.is_over(sequence) {

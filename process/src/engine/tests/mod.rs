@@ -148,12 +148,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
-/// Raw sequence and event of each message.
+/// The raw sequence and the event of a message.
+fn event(message: &Message) -> (u64, String) {
+    let place = output::Stored::read(message).unwrap().place;
+    let id = message.header(headers::MESSAGE_ID).unwrap();
+    (place.0, id.split('@').next().unwrap().to_owned())
+}
+
 fn events(stream: &[Message]) -> Vec<(u64, String)> {
-    let event = |message: &Message| {
-        let stored = output::Stored::read(message).unwrap();
-        (stored.place.0, stored.event_id)
-    };
     stream.iter().map(event).collect()
 }
 

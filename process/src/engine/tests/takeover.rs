@@ -88,14 +88,14 @@ fn by_partition(stream: &[Message]) -> BTreeMap<u16, Vec<(u64, String)>> {
         let stored = Stored::read(message).unwrap();
         let partition = match message.header(headers::RAW_SUBJECT) {
             None => partition::of_subject(&message.subject, COUNT),
-            Some(raw) if raw.ends_with("._") => match stored.event_id.rsplit('.').next() {
-                Some("0" | "2") => partition::of_subject("A", COUNT),
-                Some("4") => partition::of_subject("C", COUNT),
+            Some(raw) if raw.ends_with("._") => match stored.place.1 {
+                0 | 2 => partition::of_subject("A", COUNT),
+                4 => partition::of_subject("C", COUNT),
                 _ => partition::Home::of(raw, COUNT).partition(),
             },
             Some(raw) => partition::Home::of(raw, COUNT).partition(),
         };
-        partitions.entry(partition).or_default().push((stored.place.0, stored.event_id));
+        partitions.entry(partition).or_default().push(event(message));
     }
     partitions
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use schemas::{Format, RawTick, Source};
+use schemas::{Format, RawTick, Source, Symbol};
 
 /// More than a payload may hold, and not much more than its bytes.
 const MAX_EVENTS: usize = 20_000;
@@ -14,7 +14,7 @@ pub fn decode(format: Format, body: &[u8]) {
     let raw = RawTick {
         id: "fuzz".into(),
         source: Source::new(source).expect("it names a source"),
-        symbol: None,
+        symbol: (format == Format::FinnhubQuote).then(|| Symbol::new("A").expect("it is a symbol")),
         received_at: Timestamp::UNIX_EPOCH,
         content_type: "application/octet-stream".into(),
         format,

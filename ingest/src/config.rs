@@ -1,11 +1,18 @@
 //! What is fetched, and how: the configuration of `ingest`.
 
-use reqwest::Url;
+mod providers;
+
+use reqwest::{Url, header::HeaderValue};
 use schemars::JsonSchema;
 use schemas::{HtmlSite, Records, Symbol};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, access::MIN_KEY, archive::ArchiveConfig, push::PushConfig, sources};
+
+pub use providers::{
+    AlphaVantageConfig, AlphaVantageFunction, FinnhubConfig, FinnhubMode, StooqConfig,
+    TwelveDataConfig, TwelveDataEndpoint, YahooConfig,
+};
 
 /// What is fetched, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +23,8 @@ pub struct Config {
     /// Secret: whoever changes sources over HTTP shows it as `Authorization: Bearer <key>`; at least
     /// 16 bytes. Empty: whoever reaches the service may change them.
     pub admin_key: String,
-    /// The sources to run: `sim`, `file`, `coinbase`, `alphavantage`, `html:<site>`.
+    /// The sources to run: `sim`, `file`, `coinbase`, `alphavantage`, `yahoo`, `finnhub`,
+    /// `twelvedata`, `stooq`, `html:<site>`.
     pub sources: Vec<String>,
     /// The simulator.
     pub sim: SimConfig,
@@ -24,8 +32,16 @@ pub struct Config {
     pub file: FileConfig,
     /// The WebSocket feed of Coinbase Exchange.
     pub coinbase: CoinbaseConfig,
-    /// The quotes of Alpha Vantage.
+    /// Alpha Vantage: quotes, or bars.
     pub alphavantage: AlphaVantageConfig,
+    /// The bars of Yahoo Finance's charts, which need no account.
+    pub yahoo: YahooConfig,
+    /// Finnhub: trades as they happen, or quotes now and then.
+    pub finnhub: FinnhubConfig,
+    /// Twelve Data: bars or quotes, many symbols a request.
+    pub twelvedata: TwelveDataConfig,
+    /// The quotes of Stooq, many symbols a request.
+    pub stooq: StooqConfig,
     /// Secret: whose own prices are taken by `POST /ticks/push:<name>`: an array of tables
     /// `[[ingest.push]]` with a `name`, a `key` and a `format`, `csv` or `ndjson`.
     pub push: Vec<PushConfig>,
@@ -85,22 +101,6 @@ pub struct CoinbaseConfig {
     pub symbols: Vec<String>,
 }
 
-/// The quotes of Alpha Vantage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AlphaVantageConfig {
-    /// The address of the API.
-    pub url: String,
-    /// Secret: the key of the account.
-    pub api_key: String,
-    /// The symbols to ask for.
-    pub symbols: Vec<String>,
-    /// How long to wait between two quotes of a symbol, in seconds; the quota may make it longer.
-    pub interval_secs: u64,
-    /// The quota of the account: how many requests a minute, for all symbols together.
-    pub requests_per_minute: u32,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -111,6 +111,10 @@ impl Default for Config {
             file: FileConfig::default(),
             coinbase: CoinbaseConfig::default(),
             alphavantage: AlphaVantageConfig::default(),
+            yahoo: YahooConfig::default(),
+            finnhub: FinnhubConfig::default(),
+            twelvedata: TwelveDataConfig::default(),
+            stooq: StooqConfig::default(),
             push: Vec::new(),
             archive: ArchiveConfig::default(),
         }
@@ -140,18 +144,6 @@ impl Default for CoinbaseConfig {
         Self {
             url: "wss://ws-feed.exchange.coinbase.com".to_owned(),
             symbols: vec!["BTC-USD".to_owned(), "ETH-USD".to_owned()],
-        }
-    }
-}
-
-impl Default for AlphaVantageConfig {
-    fn default() -> Self {
-        Self {
-            url: "https://www.alphavantage.co/query".to_owned(),
-            api_key: String::new(),
-            symbols: Vec::new(),
-            interval_secs: 60,
-            requests_per_minute: 5,
         }
     }
 }
@@ -215,6 +207,22 @@ pub(crate) fn url(key: &str, text: &str, schemes: &[&str]) -> Result<Url, Config
     }
 }
 
+/// Appends segments to the path of an address, escaped as they need be.
+pub(crate) fn append(url: &mut Url, segments: &[&str]) {
+    // Only an address that has no path refuses, and those of the schemes here have one.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+}
+
+/// A secret that goes into a header; what is wrong is told without it.
+pub(crate) fn header(key: &str, secret: &str) -> Result<(), ConfigError> {
+    match HeaderValue::from_str(secret) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ConfigError::new(key, "it has characters that a header cannot carry")),
+    }
+}
+
 /// An address to be shown: without credentials, and without what its query says.
 pub(crate) fn shown(url: &Url) -> String {
     let mut shown = url.clone();
@@ -257,7 +265,7 @@ mod tests {
         for (change, expected) in [
             (
                 (|c| sources(c, &["foo"])) as fn(&mut Config),
-                "ingest.sources: \"foo\" is not a source: sim, file, coinbase, alphavantage or html:<site>",
+                "ingest.sources: \"foo\" is not a source: sim, file, coinbase, alphavantage, yahoo, finnhub, twelvedata, stooq or html:<site>",
             ),
             (
                 |c| sources(c, &["html:shop"]),
@@ -309,7 +317,7 @@ mod tests {
     #[test]
     fn what_is_not_run_is_not_checked() {
         let mut config = Config::default();
-        config.alphavantage.requests_per_minute = 0;
+        config.alphavantage.interval_secs = 0;
         config.file.path = "/no/such/file.csv".into();
         config.check(&[], &[]).unwrap();
     }

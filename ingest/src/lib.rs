@@ -41,7 +41,9 @@ use plan::Configured;
 use roster::Roster;
 
 pub use config::{
-    AlphaVantageConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat, SimConfig,
+    AlphaVantageConfig, AlphaVantageFunction, CoinbaseConfig, Config, ConfigError, FileConfig,
+    FileFormat, FinnhubConfig, FinnhubMode, SimConfig, StooqConfig, TwelveDataConfig,
+    TwelveDataEndpoint, YahooConfig,
 };
 pub use control::{Control, ControlError};
 pub use push::{PushConfig, PushFormat};

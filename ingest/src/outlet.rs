@@ -90,9 +90,14 @@ impl Outlet {
     /// as `backoff` says.
     pub(crate) async fn back_off(&mut self, error: &FetchError, backoff: &mut Backoff) {
         self.failed(error);
+        self.backing_off();
+        sleep(delay(error, backoff)).await;
+    }
+
+    /// The source waits after a failure.
+    pub(crate) fn backing_off(&mut self) {
         self.status.set(SourceState::BackingOff);
         self.running = false;
-        sleep(delay(error, backoff)).await;
     }
 }
 

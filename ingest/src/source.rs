@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemas::Symbol;
 use tokio::sync::watch;
 
-use crate::outlet::Outlet;
+use crate::{outlet::Outlet, publish::Stored};
 
 /// Somewhere that prices come from. A newcomer is one module in [`sources`](crate::sources) that
 /// implements this.
@@ -32,6 +32,8 @@ pub(crate) trait Source: Send + Sync + 'static {
 pub(crate) struct Session {
     /// The id of the newest message of this source that the broker has.
     pub(crate) resume: Option<String>,
+    /// What the broker has of this source, to be asked for.
+    pub(crate) stored: Stored,
     /// The symbols to fetch, where the source asks for symbols.
     pub(crate) symbols: Followed,
     /// Where to put what is fetched.
@@ -89,8 +91,16 @@ pub(crate) enum ErrorKind {
     Connection,
     /// No answer in time, or silence where there should be data.
     Timeout,
+    /// TLS could not be agreed upon: a certificate that nobody vouches for.
+    Tls,
     /// The provider asks us to slow down.
     RateLimited,
+    /// The provider does not accept our key.
+    Unauthorized,
+    /// The provider knows us, and does not give us this.
+    Forbidden,
+    /// The provider does not know, or not understand, what was asked for.
+    NotFound,
     /// The provider answers that something is wrong.
     Provider,
     /// Not to be fetched: a robots.txt forbids it, or it leads to a private address.
@@ -117,7 +127,11 @@ impl ErrorKind {
         match self {
             Self::Connection => "connection",
             Self::Timeout => "timeout",
+            Self::Tls => "tls",
             Self::RateLimited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
             Self::Provider => "provider",
             Self::Forbidden => "forbidden",
             Self::Truncated => "truncated",

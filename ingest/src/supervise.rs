@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     outlet::{backoff, delay, outlet, report},
-    publish::{Window, newest_id, publish},
+    publish::{Stored, Window, newest_id, publish},
     source::{ErrorKind, FetchError, Followed, Session, Source},
     status::Status,
 };
@@ -122,7 +122,8 @@ impl Supervised {
         }
         let resume = window.resume(stored);
         let (outlet, mut intake) = outlet(source, Arc::clone(&self.status));
-        let session = Session { resume, symbols: self.symbols.clone(), outlet };
+        let stored = Stored::new(broker, source);
+        let session = Session { resume, stored, symbols: self.symbols.clone(), outlet };
         // Whichever way fetching ends, its outlet is dropped, and that ends publishing.
         let fetching = async {
             tokio::select! {

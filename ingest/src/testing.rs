@@ -1,7 +1,7 @@
 //! What tests share: a broker in memory that fails as told, and what is fetched into it.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,10 +16,11 @@ use nats::{
     topology::{Durable, Stream},
 };
 use schemas::{Format, RawTick, Symbol, headers};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::{mpsc::Receiver, watch};
 
 use crate::{
     outlet::outlet,
+    publish::Stored,
     source::{FetchError, Followed, Session, Source},
     status::Status,
 };
@@ -95,6 +96,13 @@ impl FakeBroker {
         self.0.lock().unwrap().refused = numbers;
     }
 
+    /// It has a message of that id already.
+    pub(crate) fn has(&self, subject: &str, id: &str) {
+        let headers = vec![(headers::MESSAGE_ID, id.to_owned())];
+        let message = NewMessage { subject: subject.to_owned(), headers, body: Bytes::new() };
+        self.0.lock().unwrap().stored.push(message);
+    }
+
     pub(crate) fn sessions(&self) -> usize {
         self.0.lock().unwrap().sessions
     }
@@ -161,9 +169,12 @@ impl Broker for FakeBroker {
 
     async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {
         assert_eq!(stream, Stream::Raw);
-        let prefix = pattern.strip_suffix('*').unwrap();
+        let is_match = |subject: &str| match pattern.strip_suffix('*') {
+            Some(prefix) => subject.starts_with(prefix),
+            None => subject == pattern,
+        };
         let inner = self.0.lock().unwrap();
-        let found = inner.stored.iter().enumerate().rfind(|(_, m)| m.subject.starts_with(prefix));
+        let found = inner.stored.iter().enumerate().rfind(|(_, m)| is_match(&m.subject));
         Ok(found.map(|(index, message)| Message {
             subject: message.subject.clone(),
             headers: message.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect(),
@@ -257,19 +268,30 @@ pub(crate) struct Running {
     pub(crate) ticks: Receiver<RawTick>,
     pub(crate) status: Arc<Status>,
     pub(crate) session: tokio::task::JoinHandle<Result<(), FetchError>>,
+    follow: watch::Sender<Arc<BTreeSet<Symbol>>>,
 }
 
 /// Starts a session.
 pub(crate) fn start(source: impl Source, resume: Option<&str>) -> Running {
+    start_with(&FakeBroker::default(), source, resume)
+}
+
+/// Starts a session, with what a broker has already.
+pub(crate) fn start_with(
+    broker: &FakeBroker,
+    source: impl Source,
+    resume: Option<&str>,
+) -> Running {
     // What the program does at its start; a second time is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let status = Arc::new(Status::of(source.name(), 0));
     let (outlet, ticks) = outlet(source.name(), Arc::clone(&status));
     let resume = resume.map(str::to_owned);
-    let (_, symbols) = Followed::new(source.symbols().into_iter().collect());
-    let session = Session { resume, symbols, outlet };
+    let (follow, symbols) = Followed::new(source.symbols().into_iter().collect());
+    let stored = Stored::new(&broker.shared(), source.name());
+    let session = Session { resume, stored, symbols, outlet };
     let session = tokio::spawn(async move { source.run(session).await });
-    Running { ticks, status, session }
+    Running { ticks, status, session, follow }
 }
 
 impl Running {
@@ -277,6 +299,12 @@ impl Running {
     pub(crate) async fn next(&mut self) -> RawTick {
         let next = tokio::time::timeout(Duration::from_secs(5), self.ticks.recv());
         next.await.expect("a payload in time").expect("a payload")
+    }
+
+    /// From now on it is to follow these symbols.
+    pub(crate) fn follow(&self, symbols: &[&str]) {
+        let symbols = symbols.iter().map(|symbol| Symbol::new(symbol).unwrap()).collect();
+        self.follow.send(Arc::new(symbols)).unwrap();
     }
 
     /// Everything until the session ends, and how it ended.

@@ -14,6 +14,18 @@ pub enum Format {
     CsvRow,
     /// The answer of Alpha Vantage's `GLOBAL_QUOTE`, JSON.
     AlphaVantageQuote,
+    /// The answer of Alpha Vantage's `TIME_SERIES_INTRADAY` or `TIME_SERIES_DAILY`, JSON.
+    AlphaVantageSeries,
+    /// The answer of Yahoo Finance's `/v8/finance/chart/{symbol}`, JSON.
+    YahooChart,
+    /// The answer of Finnhub's `/quote`, JSON; it does not name its symbol.
+    FinnhubQuote,
+    /// The answer of Twelve Data's `/quote`, JSON.
+    TwelveDataQuote,
+    /// The answer of Twelve Data's `/time_series`, JSON.
+    TwelveDataSeries,
+    /// The CSV that Stooq gives of its newest quotes.
+    StooqQuotes,
     /// A `match` message of Coinbase's WebSocket feed, JSON.
     CoinbaseMatch,
     /// A web page, read by the selectors configured for its site.
@@ -26,10 +38,16 @@ pub enum Format {
 
 impl Format {
     /// All formats there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::Sim,
         Self::CsvRow,
         Self::AlphaVantageQuote,
+        Self::AlphaVantageSeries,
+        Self::YahooChart,
+        Self::FinnhubQuote,
+        Self::TwelveDataQuote,
+        Self::TwelveDataSeries,
+        Self::StooqQuotes,
         Self::CoinbaseMatch,
         Self::Html,
         Self::Csv,
@@ -42,6 +60,12 @@ impl Format {
             Self::Sim => "sim",
             Self::CsvRow => "csv-row",
             Self::AlphaVantageQuote => "alphavantage-quote",
+            Self::AlphaVantageSeries => "alphavantage-series",
+            Self::YahooChart => "yahoo-chart",
+            Self::FinnhubQuote => "finnhub-quote",
+            Self::TwelveDataQuote => "twelvedata-quote",
+            Self::TwelveDataSeries => "twelvedata-series",
+            Self::StooqQuotes => "stooq-quotes",
             Self::CoinbaseMatch => "coinbase-match",
             Self::Html => "html",
             Self::Csv => "csv",

@@ -100,9 +100,15 @@ mod tests {
     fn passwords_and_tokens_are_secret() {
         let secret: Vec<_> =
             all().into_iter().filter(|key| key.secret).map(|key| key.path).collect();
-        for path in
-            ["nats.password", "nats.token", "broker.rabbitmq_url", "ingest.alphavantage.api_key"]
-        {
+        for path in [
+            "nats.password",
+            "nats.token",
+            "broker.rabbitmq_url",
+            "ingest.alphavantage.api_key",
+            "ingest.finnhub.api_key",
+            "ingest.twelvedata.api_key",
+            "ingest.stooq.api_key",
+        ] {
             assert!(secret.iter().any(|key| key == path), "{path} is not secret");
         }
     }

@@ -4,12 +4,15 @@ mod alphavantage;
 mod coinbase;
 mod fetch;
 mod file;
+mod finnhub;
 mod html;
 mod polling;
-mod quota;
 mod sim;
+mod stooq;
 #[cfg(test)]
 mod stub;
+mod twelvedata;
+mod yahoo;
 
 use std::sync::Arc;
 
@@ -50,12 +53,17 @@ pub(crate) fn build_one(
             Arc::new(file::Replay::new(&config.file, records)?)
         }
         "coinbase" => Arc::new(coinbase::Coinbase::new(&config.coinbase)?),
-        "alphavantage" => Arc::new(alphavantage::AlphaVantage::new(&config.alphavantage)?),
+        "alphavantage" => Arc::new(alphavantage::new(&config.alphavantage)?),
+        "yahoo" => Arc::new(yahoo::new(&config.yahoo)?),
+        "finnhub" => finnhub::build(&config.finnhub)?,
+        "twelvedata" => Arc::new(twelvedata::new(&config.twelvedata)?),
+        "stooq" => Arc::new(stooq::new(&config.stooq)?),
         other => {
             let Some(site) = other.strip_prefix("html:") else {
                 return Err(refuse(
                     name,
-                    " is not a source: sim, file, coinbase, alphavantage or html:<site>",
+                    " is not a source: sim, file, coinbase, alphavantage, yahoo, finnhub, \
+                     twelvedata, stooq or html:<site>",
                 ));
             };
             let Some(site) = sites.iter().find(|known| known.name == site) else {
@@ -92,6 +100,10 @@ fn chosen_symbols<'a>(
         "sim" => Some(&mut config.sim.symbols),
         "coinbase" => Some(&mut config.coinbase.symbols),
         "alphavantage" => Some(&mut config.alphavantage.symbols),
+        "yahoo" => Some(&mut config.yahoo.symbols),
+        "finnhub" => Some(&mut config.finnhub.symbols),
+        "twelvedata" => Some(&mut config.twelvedata.symbols),
+        "stooq" => Some(&mut config.stooq.symbols),
         _ => {
             let site = name.strip_prefix("html:")?;
             let site = sites.iter_mut().find(|known| known.name == site)?;

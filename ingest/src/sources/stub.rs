@@ -40,10 +40,15 @@ impl Stub {
         format!("http://{}{path}", self.address)
     }
 
+    /// How many requests there were.
+    pub(super) fn count(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     /// Waits until so many requests have come.
     pub(super) async fn requests(&self, count: usize) {
         let waiting = async {
-            while self.answered.load(Ordering::SeqCst) < count {
+            while self.count() < count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

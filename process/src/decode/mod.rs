@@ -6,14 +6,19 @@
 //! [`engine`](crate::engine) is built on that.
 
 mod alphavantage;
+mod bars;
 mod coinbase;
 mod csv_row;
+mod finnhub_quote;
 mod html;
 mod json;
 mod number;
 mod records;
 mod sim;
+mod stooq;
 mod text;
+mod twelvedata;
+mod yahoo;
 
 use std::{
     collections::HashMap,
@@ -116,8 +121,17 @@ impl Decoder {
                 });
             }
             Format::AlphaVantageQuote => {
-                events.push(alphavantage::decode(&raw.body, raw.received_at, &self.currency));
+                let quote = alphavantage::quote::decode;
+                events.push(quote(&raw.body, raw.received_at, &self.currency));
             }
+            Format::AlphaVantageSeries => {
+                alphavantage::series::decode(raw, &self.currency, events);
+            }
+            Format::YahooChart => yahoo::decode(raw, &self.currency, events),
+            Format::FinnhubQuote => events.push(finnhub_quote::decode(raw, &self.currency)),
+            Format::TwelveDataQuote => twelvedata::quotes(raw, &self.currency, events),
+            Format::TwelveDataSeries => twelvedata::series(raw, &self.currency, events),
+            Format::StooqQuotes => stooq::decode(&raw.body, &self.currency, events),
             Format::CoinbaseMatch => events.push(coinbase::decode(&raw.body)),
             Format::Csv => records::csv::decode(&raw.body, self.mapping(&raw.source), events),
             Format::Ndjson => records::ndjson::decode(&raw.body, self.mapping(&raw.source), events),

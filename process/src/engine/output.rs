@@ -211,7 +211,7 @@ mod tests {
             raw_seq: 7,
             flags: Vec::new(),
         };
-        for id in ["e.3", "yahoo:IBM:1m@60:184.21", "yahoo:IBM:60"] {
+        for id in ["e.3", "yahoo:IBM:1m:60:184.21", "yahoo:IBM:60"] {
             let message = stored(super::tick(&tick(id), 3));
             let read = Stored::read(&message).unwrap();
             assert_eq!(read.place, (7, 3), "{id}");

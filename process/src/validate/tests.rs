@@ -304,10 +304,10 @@ fn an_outlier_that_was_rejected_stays_rejected_where_nothing_is_known() {
 fn an_event_with_an_identity_is_one_tick_in_however_many_payloads() {
     let mut bench = Bench::new(RulesConfig::default());
     let bar = |identity: &str| Decoded { identity: Some(identity.to_owned()), ..event() };
-    assert_eq!(bench.judge(bar("1m@60:1.5")).unwrap().id, "sim:AAPL:1m@60:1.5");
-    assert_eq!(bench.judge(bar("1m@60:1.5")).unwrap_err().reason, Reason::Duplicate);
-    assert!(bench.judge(bar("1m@60:1.6")).is_ok(), "restated");
-    let other = Decoded { symbol: Symbol::new("IBM").unwrap(), ..bar("1m@60:1.5") };
+    assert_eq!(bench.judge(bar("1m:60:1.5")).unwrap().id, "sim:AAPL:1m:60:1.5");
+    assert_eq!(bench.judge(bar("1m:60:1.5")).unwrap_err().reason, Reason::Duplicate);
+    assert!(bench.judge(bar("1m:60:1.6")).is_ok(), "restated");
+    let other = Decoded { symbol: Symbol::new("IBM").unwrap(), ..bar("1m:60:1.5") };
     assert!(bench.judge(other).is_ok());
     assert!(bench.judge(event()).is_ok() && bench.judge(event()).is_ok(), "nobody says");
 }

@@ -1,4 +1,4 @@
-//! What tells two polled pages apart that carry no identity of their own.
+//! The message ids of polled pages, which carry no identity of their own.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,31 @@ use jiff::Timestamp;
 use schemas::{MANY_SYMBOLS, Source, Symbol};
 use sha2::{Digest, Sha256};
 
+/// The message id of a page, `<source>:<symbol or _>:<slot>:<hash>`.
+///
+/// The slot is the polling interval that the page was received in. So a page that changes and
+/// changes back is published three times, and two instances that fetch the same page in the
+/// same slot publish it once.
+pub(super) fn id(
+    source: &Source,
+    symbol: Option<&Symbol>,
+    received_at: Timestamp,
+    interval_secs: u64,
+    hash: &str,
+) -> String {
+    let symbol = symbol.map_or(MANY_SYMBOLS.into(), Symbol::token);
+    let interval = i64::try_from(interval_secs).unwrap_or(i64::MAX);
+    let slot = received_at.as_second().div_euclid(interval);
+    format!("{source}:{symbol}:{slot}:{hash}")
+}
+
+/// The hash in an [`id`].
+pub(super) fn hash_of(id: &str) -> Option<&str> {
+    id.rsplit_once(':').map(|(_, hash)| hash)
+}
+
 /// The last page of each symbol, by its hash.
-pub(super) struct Pages {
+pub(in crate::sources) struct Pages {
     source: Source,
     interval_secs: u64,
     last: HashMap<String, String>,
@@ -15,7 +38,11 @@ pub(super) struct Pages {
 
 impl Pages {
     /// `resume` is the id of the newest page that was published.
-    pub(super) fn new(source: &Source, interval_secs: u64, resume: Option<&str>) -> Self {
+    pub(in crate::sources) fn new(
+        source: &Source,
+        interval_secs: u64,
+        resume: Option<&str>,
+    ) -> Self {
         let last = resume
             .and_then(|id| id.strip_prefix(source.as_str())?.strip_prefix(':'))
             .and_then(|rest| {
@@ -28,33 +55,26 @@ impl Pages {
         Self { source: source.clone(), interval_secs, last }
     }
 
-    /// The message id of a page, `<source>:<symbol or _>:<slot>:<hash>`; `None` where it is the
-    /// same as the last one.
-    ///
-    /// The slot is the polling interval that the page was received in. So a page that changes and
-    /// changes back is published three times, and two instances that fetch the same page in the
-    /// same slot publish it once.
-    pub(super) fn id(
+    /// The [`id`] of a page; `None` where it is the same as the last one.
+    pub(in crate::sources) fn id(
         &mut self,
         symbol: Option<&Symbol>,
         received_at: Timestamp,
         body: &[u8],
     ) -> Option<String> {
-        let symbol = symbol.map_or(MANY_SYMBOLS.into(), Symbol::token);
+        let token = symbol.map_or(MANY_SYMBOLS.into(), Symbol::token);
         let hash = short_hash(body);
-        if self.last.get(&*symbol) == Some(&hash) {
+        if self.last.get(&*token) == Some(&hash) {
             return None;
         }
-        let interval = i64::try_from(self.interval_secs).unwrap_or(i64::MAX);
-        let slot = received_at.as_second().div_euclid(interval);
-        let id = format!("{}:{symbol}:{slot}:{hash}", self.source);
-        self.last.insert(symbol.into_owned(), hash);
+        let id = id(&self.source, symbol, received_at, self.interval_secs, &hash);
+        self.last.insert(token.into_owned(), hash);
         Some(id)
     }
 }
 
 /// The first 16 hexadecimal digits of the SHA-256 of the bytes.
-fn short_hash(bytes: &[u8]) -> String {
+pub(super) fn short_hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 

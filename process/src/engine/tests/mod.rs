@@ -163,7 +163,8 @@ fn check_exactness(ticks: &[Message], rejected: &[Message], count: usize) {
     let all: Vec<_> = [events(ticks), events(rejected)].concat();
     assert_eq!(all.len(), count, "an event is lost or doubled: {all:?}");
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), count, "an event is doubled: {all:?}");
-    assert!(events(ticks).is_sorted(), "ticks are swapped: {ticks:?}");
+    let place = |message: &Message| output::Stored::read(message).unwrap().place;
+    assert!(ticks.is_sorted_by_key(place), "ticks are swapped: {ticks:?}");
     assert!(events(rejected).is_sorted_by_key(|(sequence, _)| *sequence), "{rejected:?}");
     let ids: HashSet<_> = ticks.iter().map(|tick| tick.header(headers::MESSAGE_ID)).collect();
     assert_eq!(ids.len(), ticks.len(), "one event made two ticks");
@@ -268,6 +269,30 @@ fn a_crash_at_any_call_changes_nothing_with_a_short_memory() {
 #[test]
 fn a_crash_at_any_call_changes_nothing_without_a_memory() {
     crash_at_every_call(&payloads(), EVENTS, 0, Action::Flag);
+}
+
+/// Charts of a symbol: the second has two of the bars once more, one of them restated, and a new
+/// one; the others are the second.
+fn charts() -> Vec<Raw> {
+    const FIRST: &[u8] = br#"{"chart":{"result":[{"meta":{"dataGranularity":"1m"},"timestamp":[60,120],"indicators":{"quote":[{"close":[1.5,1.6]}]}}]}}"#;
+    const SECOND: &[u8] = br#"{"chart":{"result":[{"meta":{"dataGranularity":"1m"},"timestamp":[60,120,180,null],"indicators":{"quote":[{"close":[1.5,1.7,1.6]}]}}]}}"#;
+    let again = ["y2", "y3", "y4", "y5", "y6", "y7", "y8"];
+    let mut charts = vec![raw("y1", Format::YahooChart, FIRST)];
+    charts.extend(again.map(|id| raw(id, Format::YahooChart, SECOND)));
+    charts
+}
+
+#[test]
+fn a_bar_that_comes_again_is_one_tick_after_any_crash() {
+    for remembered_ids in [100, 1, 0] {
+        crash_at_every_call(&charts(), 2 + 7 * 4, remembered_ids, Action::Flag);
+    }
+    let broker = Fake::new(&charts(), [Stores::AtOnce; 2], None);
+    block_on(process(&broker, 100, Action::Flag, false));
+    let ids = |message: &Message| message.header(headers::MESSAGE_ID).unwrap().to_owned();
+    let ticks: Vec<_> = broker.state().ticks.iter().map(ids).collect();
+    let bars = ["1m:60:1.5", "1m:120:1.6", "1m:120:1.7", "1m:180:1.6"];
+    assert_eq!(ticks, bars.map(|bar| format!("sim:AAPL:{bar}")));
 }
 
 #[test]

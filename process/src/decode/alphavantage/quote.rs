@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use schemas::{Reason, Rejection, TickKind};
 use serde::Deserialize;
 
-use super::{
+use crate::decode::{
     Decoded, Event,
     json::{self, Field},
     missing,
@@ -37,7 +37,7 @@ struct Quote<'a> {
     volume: Field<'a>,
 }
 
-pub(super) fn decode(body: &[u8], received_at: Timestamp, currency: &str) -> Event {
+pub(in crate::decode) fn decode(body: &[u8], received_at: Timestamp, currency: &str) -> Event {
     let payload: Payload<'_> = json::object(body)?;
     let said = [
         ("Error Message", payload.error),

@@ -1,0 +1,24 @@
+//! Finnhub, <https://finnhub.io/docs/api>: [`quotes`] that are polled.
+
+mod quotes;
+
+use std::sync::Arc;
+
+use crate::{
+    config::{ConfigError, FinnhubConfig, FinnhubMode},
+    source::Source,
+};
+
+/// What the configuration wants of Finnhub.
+pub(super) fn build(config: &FinnhubConfig) -> Result<Arc<dyn Source>, ConfigError> {
+    if config.api_key.is_empty() {
+        let fault = "a key is needed; Finnhub gives one for free";
+        return Err(ConfigError::new("finnhub.api_key", fault));
+    }
+    match config.mode {
+        FinnhubMode::Quotes => Ok(Arc::new(quotes::new(config)?)),
+        FinnhubMode::Trades => {
+            Err(ConfigError::new("finnhub.mode", "trades are not followed yet, only quotes"))
+        }
+    }
+}

@@ -98,7 +98,7 @@ pub(crate) enum ErrorKind {
     /// The provider does not accept our key.
     Unauthorized,
     /// The provider knows us, and does not give us this.
-    Forbidden,
+    NotAllowed,
     /// The provider does not know, or not understand, what was asked for.
     NotFound,
     /// The provider answers that something is wrong.
@@ -130,7 +130,7 @@ impl ErrorKind {
             Self::Tls => "tls",
             Self::RateLimited => "rate_limited",
             Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
+            Self::NotAllowed => "not_allowed",
             Self::NotFound => "not_found",
             Self::Provider => "provider",
             Self::Forbidden => "forbidden",

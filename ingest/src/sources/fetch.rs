@@ -250,7 +250,7 @@ pub(super) fn refusal(response: &Response) -> FetchError {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-        StatusCode::FORBIDDEN => ErrorKind::Forbidden,
+        StatusCode::FORBIDDEN => ErrorKind::NotAllowed,
         StatusCode::NOT_FOUND
         | StatusCode::GONE
         | StatusCode::BAD_REQUEST
@@ -261,7 +261,7 @@ pub(super) fn refusal(response: &Response) -> FetchError {
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| retry_after(value.to_str().ok()?, Timestamp::now()));
-    let refused = matches!(kind, ErrorKind::Unauthorized | ErrorKind::Forbidden);
+    let refused = matches!(kind, ErrorKind::Unauthorized | ErrorKind::NotAllowed);
     let retry_after = retry_after.or(refused.then_some(REFUSED_FOR));
     FetchError { retry_after, ..FetchError::new(kind, format!("the provider answers {status}")) }
 }

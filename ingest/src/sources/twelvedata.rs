@@ -125,7 +125,7 @@ impl Provider for TwelveData {
         let Fault { code, message } = serde_json::from_slice(body).ok()?;
         let (kind, retry_after) = match code {
             401 => (ErrorKind::Unauthorized, Some(REFUSED_FOR)),
-            403 => (ErrorKind::Forbidden, Some(REFUSED_FOR)),
+            403 => (ErrorKind::NotAllowed, Some(REFUSED_FOR)),
             // Of all symbols that were asked for.
             400 | 404 => (ErrorKind::NotFound, None),
             429 if message.contains("day") => (ErrorKind::RateLimited, Some(DAY_IS_USED_UP)),

@@ -79,11 +79,11 @@ fn retry_after_is_seconds_or_a_date() {
 
 #[tokio::test]
 async fn a_refusal_is_of_a_kind() {
-    use ErrorKind::{Forbidden, NotFound, Provider, RateLimited, Unauthorized};
+    use ErrorKind::{NotAllowed, NotFound, Provider, RateLimited, Unauthorized};
     for (status, kind, retry_after) in [
         (400, NotFound, None),
         (401, Unauthorized, Some(REFUSED_FOR)),
-        (403, Forbidden, Some(REFUSED_FOR)),
+        (403, NotAllowed, Some(REFUSED_FOR)),
         (404, NotFound, None),
         (410, NotFound, None),
         (418, Provider, None),

@@ -55,7 +55,7 @@ impl Provider for Quotes {
     }
 
     fn is_of_symbols(&self, error: &FetchError) -> bool {
-        matches!(error.kind, ErrorKind::NotFound | ErrorKind::Forbidden)
+        matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotAllowed)
     }
 }
 

@@ -95,7 +95,7 @@ impl Source for Site {
     }
 
     async fn run(&self, session: Session) -> Result<(), FetchError> {
-        let Session { resume, mut symbols, mut outlet } = session;
+        let Session { resume, mut symbols, mut outlet, .. } = session;
         let visitor = Visitor::new(&self.site, &self.address.of(None))?;
         let interval = Duration::from_secs(self.site.interval_secs);
         let mut published = Pages::new(&self.name, self.site.interval_secs, resume.as_deref());

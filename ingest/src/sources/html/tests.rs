@@ -13,10 +13,8 @@ use futures_util::{StreamExt, stream};
 
 use super::*;
 use crate::{
-    outlet::outlet,
     sources::stub::{self, Stub},
-    status::Status,
-    testing::{Running, start, text},
+    testing::{start, text},
 };
 
 /// Serves a robots.txt, and every other page by `answer`, which is given how many there were before.
@@ -121,19 +119,14 @@ async fn each_symbol_has_its_page_and_symbols_come_and_go() {
     let site = Site::new(&HtmlSite { symbols, ..config(url) }).unwrap();
     assert_eq!(site.url(), server.url("/quote/{symbol}?***"));
 
-    let status = Arc::new(Status::of(site.name(), 0));
-    let (outlet, ticks) = outlet(site.name(), Arc::clone(&status));
-    let (change, symbols) = Followed::new(site.symbols().into_iter().collect());
-    let session = Session { resume: None, symbols, outlet };
-    let session = tokio::spawn(async move { site.run(session).await });
-    let mut running = Running { ticks, status, session };
+    let mut running = start(site, None);
     for (name, path) in [("BRK.B", "BRK.B"), ("BTC/USD", "BTC%2FUSD")] {
         let tick = running.next().await;
         assert_eq!(text(&tick.body), format!("/quote/{path}?full=1"));
         assert!(tick.id.starts_with(&format!("html:shop:{}:", symbol(name).token())));
         assert_eq!(tick.symbol, Some(symbol(name)));
     }
-    change.send(Arc::new([symbol("SAP")].into())).unwrap();
+    running.follow(&["SAP"]);
     assert_eq!(running.next().await.symbol, Some(symbol("SAP")));
     running.session.abort();
 }

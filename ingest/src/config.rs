@@ -1,5 +1,6 @@
 //! What is fetched, and how: the configuration of `ingest`.
 
+mod feeds;
 mod providers;
 
 use reqwest::{Url, header::HeaderValue};
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, access::MIN_KEY, archive::ArchiveConfig, push::PushConfig, sources};
 
+pub use feeds::{
+    AlpacaConfig, AlpacaEncoding, AlpacaFeed, BinanceConfig, CoinbaseConfig, KrakenConfig,
+};
 pub use providers::{
     AlphaVantageConfig, AlphaVantageFunction, FinnhubConfig, FinnhubMode, StooqConfig,
     TwelveDataConfig, TwelveDataEndpoint, YahooConfig,
@@ -23,8 +27,8 @@ pub struct Config {
     /// Secret: whoever changes sources over HTTP shows it as `Authorization: Bearer <key>`; at least
     /// 16 bytes. Empty: whoever reaches the service may change them.
     pub admin_key: String,
-    /// The sources to run: `sim`, `file`, `coinbase`, `alphavantage`, `yahoo`, `finnhub`,
-    /// `twelvedata`, `stooq`, `html:<site>`.
+    /// The sources to run: `sim`, `file`, `coinbase`, `kraken`, `binance`, `alpaca`,
+    /// `finnhub`, `alphavantage`, `yahoo`, `twelvedata`, `stooq`, `html:<site>`.
     pub sources: Vec<String>,
     /// The simulator.
     pub sim: SimConfig,
@@ -32,6 +36,12 @@ pub struct Config {
     pub file: FileConfig,
     /// The WebSocket feed of Coinbase Exchange.
     pub coinbase: CoinbaseConfig,
+    /// The WebSocket feed of Kraken.
+    pub kraken: KrakenConfig,
+    /// The WebSocket streams of Binance.
+    pub binance: BinanceConfig,
+    /// The stream of stock trades of Alpaca.
+    pub alpaca: AlpacaConfig,
     /// Alpha Vantage: quotes, or bars.
     pub alphavantage: AlphaVantageConfig,
     /// The bars of Yahoo Finance's charts, which need no account.
@@ -91,16 +101,6 @@ pub enum FileFormat {
     Ndjson,
 }
 
-/// The WebSocket feed of Coinbase Exchange, which needs no account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CoinbaseConfig {
-    /// The address of the feed.
-    pub url: String,
-    /// The products to follow, as Coinbase names them, such as `BTC-USD`.
-    pub symbols: Vec<String>,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -110,6 +110,9 @@ impl Default for Config {
             sim: SimConfig::default(),
             file: FileConfig::default(),
             coinbase: CoinbaseConfig::default(),
+            kraken: KrakenConfig::default(),
+            binance: BinanceConfig::default(),
+            alpaca: AlpacaConfig::default(),
             alphavantage: AlphaVantageConfig::default(),
             yahoo: YahooConfig::default(),
             finnhub: FinnhubConfig::default(),
@@ -135,15 +138,6 @@ impl Default for FileConfig {
             format: FileFormat::Auto,
             header: String::new(),
             speed: "1x".to_owned(),
-        }
-    }
-}
-
-impl Default for CoinbaseConfig {
-    fn default() -> Self {
-        Self {
-            url: "wss://ws-feed.exchange.coinbase.com".to_owned(),
-            symbols: vec!["BTC-USD".to_owned(), "ETH-USD".to_owned()],
         }
     }
 }
@@ -265,7 +259,7 @@ mod tests {
         for (change, expected) in [
             (
                 (|c| sources(c, &["foo"])) as fn(&mut Config),
-                "ingest.sources: \"foo\" is not a source: sim, file, coinbase, alphavantage, yahoo, finnhub, twelvedata, stooq or html:<site>",
+                "ingest.sources: \"foo\" is not a source: sim, file, coinbase, kraken, binance, alpaca, alphavantage, yahoo, finnhub, twelvedata, stooq or html:<site>",
             ),
             (
                 |c| sources(c, &["html:shop"]),

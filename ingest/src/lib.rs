@@ -41,9 +41,10 @@ use plan::Configured;
 use roster::Roster;
 
 pub use config::{
-    AlphaVantageConfig, AlphaVantageFunction, CoinbaseConfig, Config, ConfigError, FileConfig,
-    FileFormat, FinnhubConfig, FinnhubMode, SimConfig, StooqConfig, TwelveDataConfig,
-    TwelveDataEndpoint, YahooConfig,
+    AlpacaConfig, AlpacaEncoding, AlpacaFeed, AlphaVantageConfig, AlphaVantageFunction,
+    BinanceConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat, FinnhubConfig,
+    FinnhubMode, KrakenConfig, SimConfig, StooqConfig, TwelveDataConfig, TwelveDataEndpoint,
+    YahooConfig,
 };
 pub use control::{Control, ControlError};
 pub use push::{PushConfig, PushFormat};

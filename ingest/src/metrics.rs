@@ -9,6 +9,7 @@ use crate::source::ErrorKind;
 const PUBLISHED: &str = "lizards_ingest_published_total";
 const DUPLICATES: &str = "lizards_ingest_duplicates_total";
 const FETCH_ERRORS: &str = "lizards_ingest_fetch_errors_total";
+const MISSED: &str = "lizards_ingest_missed_total";
 const UNCHANGED: &str = "lizards_ingest_unchanged_total";
 const SETTINGS_REFUSED: &str = "lizards_ingest_settings_refused_total";
 const POSTS_REFUSED: &str = "lizards_ingest_posts_refused_total";
@@ -19,6 +20,7 @@ pub(crate) fn describe() {
     describe_counter!(PUBLISHED, "Payloads that the broker has stored.");
     describe_counter!(DUPLICATES, "Payloads that the broker already had, by their message id.");
     describe_counter!(FETCH_ERRORS, "Failures to fetch, and payloads that cannot be published.");
+    describe_counter!(MISSED, "Events that the provider numbered and did not send us.");
     describe_counter!(UNCHANGED, "Fetches that gave the same as the one before.");
     describe_counter!(SETTINGS_REFUSED, "Settings of sources that cannot be used.");
     describe_counter!(POSTS_REFUSED, "What others posted and was not taken.");
@@ -35,6 +37,10 @@ pub(crate) fn duplicates(source: &Source) -> Counter {
 
 pub(crate) fn fetch_errors(source: &Source, error: ErrorKind) -> Counter {
     counter!(FETCH_ERRORS, "kind" => source.kind().to_owned(), "error" => error.as_str())
+}
+
+pub(crate) fn missed(source: &Source) -> Counter {
+    counter!(MISSED, "kind" => source.kind().to_owned())
 }
 
 pub(crate) fn unchanged(source: &Source) -> Counter {

@@ -1,6 +1,6 @@
 //! Where a source puts what it fetched.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use schemas::{
     RawTick,
@@ -79,6 +79,12 @@ impl Outlet {
     /// So much is left of the provider's quota.
     pub(crate) fn quota(&self, left: QuotaLeft) {
         self.status.quota(left);
+    }
+
+    /// The provider had so many events more than it gave us.
+    pub(crate) fn missed(&self, events: u64, gap: &impl Display) {
+        metrics::missed(&self.source).increment(events);
+        self.failed(&FetchError::new(ErrorKind::Missed, gap.to_string()));
     }
 
     /// Something failed, and the session goes on.

@@ -45,20 +45,39 @@ impl ServerMessage {
         }
         // Only a map with keys that are no strings cannot be JSON, and no message has one.
         let json = serde_json::to_value(self).unwrap_or_default();
-        written(64, |bytes| rmpv::encode::write_value(bytes, &of_json(json)))
+        from_json(json)
     }
 }
 
 /// The JSON value that stands for a message in MessagePack: a timestamp is a string as in RFC 3339,
 /// and the rest is what it is.
 pub fn to_json(bytes: &[u8]) -> Result<serde_json::Value, MsgpackError> {
+    json_of(read(bytes)?)
+}
+
+fn read(bytes: &[u8]) -> Result<Value, MsgpackError> {
     let mut rest = bytes;
     let value = rmpv::decode::read_value_with_max_depth(&mut rest, MAX_DEPTH)
         .map_err(|fault| MsgpackError::Malformed(fault.to_string()))?;
     if !rest.is_empty() {
         return Err(MsgpackError::Trailing(rest.len()));
     }
-    json_of(value)
+    Ok(value)
+}
+
+/// A JSON value as MessagePack.
+pub fn from_json(json: serde_json::Value) -> Vec<u8> {
+    written(64, |bytes| rmpv::encode::write_value(bytes, &of_json(json)))
+}
+
+/// The elements of an array, each as [`to_json`] has it, and each with a fault of its own.
+pub fn array_to_json(
+    bytes: &[u8],
+) -> Result<Vec<Result<serde_json::Value, MsgpackError>>, MsgpackError> {
+    match read(bytes)? {
+        Value::Array(elements) => Ok(elements.into_iter().map(json_of).collect()),
+        _ => Err(MsgpackError::Malformed("not an array".to_owned())),
+    }
 }
 
 /// One entry of the `data` of a `price_update`.
@@ -209,7 +228,8 @@ fn json_of(value: Value) -> Result<serde_json::Value, MsgpackError> {
             (Some(value), _) => value.into(),
             (_, value) => value.into(),
         },
-        Value::F32(value) => value.into(),
+        // By its own shortest decimal, not that of the wider float.
+        Value::F32(value) => value.to_string().parse::<f64>().map_or(Json::Null, Json::from),
         Value::F64(value) => value.into(),
         Value::String(text) => {
             text.into_str().ok_or(MsgpackError::Foreign("a string that is not UTF-8"))?.into()

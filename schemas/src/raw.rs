@@ -28,6 +28,16 @@ pub enum Format {
     StooqQuotes,
     /// A `match` message of Coinbase's WebSocket feed, JSON.
     CoinbaseMatch,
+    /// A message of the channel `trade` of Kraken's WebSocket feed, version 2, JSON.
+    KrakenTrade,
+    /// A trade of Binance's WebSocket streams, JSON.
+    BinanceTrade,
+    /// A message of Alpaca's stream of stock trades, JSON.
+    AlpacaJson,
+    /// A message of Alpaca's stream of stock trades, MessagePack.
+    AlpacaMsgpack,
+    /// A message of Finnhub's WebSocket feed of trades, JSON.
+    FinnhubTrades,
     /// A web page, read by the selectors configured for its site.
     Html,
     /// A CSV file with a header line, read as configured for its source ([`Records`](crate::Records)).
@@ -38,7 +48,7 @@ pub enum Format {
 
 impl Format {
     /// All formats there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::Sim,
         Self::CsvRow,
         Self::AlphaVantageQuote,
@@ -49,6 +59,11 @@ impl Format {
         Self::TwelveDataSeries,
         Self::StooqQuotes,
         Self::CoinbaseMatch,
+        Self::KrakenTrade,
+        Self::BinanceTrade,
+        Self::AlpacaJson,
+        Self::AlpacaMsgpack,
+        Self::FinnhubTrades,
         Self::Html,
         Self::Csv,
         Self::Ndjson,
@@ -67,6 +82,11 @@ impl Format {
             Self::TwelveDataSeries => "twelvedata-series",
             Self::StooqQuotes => "stooq-quotes",
             Self::CoinbaseMatch => "coinbase-match",
+            Self::KrakenTrade => "kraken-trade",
+            Self::BinanceTrade => "binance-trade",
+            Self::AlpacaJson => "alpaca-json",
+            Self::AlpacaMsgpack => "alpaca-msgpack",
+            Self::FinnhubTrades => "finnhub-trades",
             Self::Html => "html",
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",

@@ -267,7 +267,7 @@ pub(super) fn refusal(response: &Response) -> FetchError {
 }
 
 /// `Retry-After` is a number of seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let time = match value.parse() {
         Ok(secs) => Duration::from_secs(secs),
         Err(_) => {

@@ -1,11 +1,15 @@
-//! The sources, one module each, and what the polling ones share.
+//! The sources, one module each, what the streaming ones share ([`feed`]), and the polling ones.
 
+mod alpaca;
 mod alphavantage;
+mod binance;
 mod coinbase;
+mod feed;
 mod fetch;
 mod file;
 mod finnhub;
 mod html;
+mod kraken;
 mod polling;
 mod sim;
 mod stooq;
@@ -52,7 +56,10 @@ pub(crate) fn build_one(
             let records = records.iter().find(|records| records.source == "file");
             Arc::new(file::Replay::new(&config.file, records)?)
         }
-        "coinbase" => Arc::new(coinbase::Coinbase::new(&config.coinbase)?),
+        "coinbase" => Arc::new(coinbase::feed(&config.coinbase)?),
+        "kraken" => Arc::new(kraken::feed(&config.kraken)?),
+        "binance" => Arc::new(binance::feed(&config.binance)?),
+        "alpaca" => Arc::new(alpaca::feed(&config.alpaca)?),
         "alphavantage" => Arc::new(alphavantage::new(&config.alphavantage)?),
         "yahoo" => Arc::new(yahoo::new(&config.yahoo)?),
         "finnhub" => finnhub::build(&config.finnhub)?,
@@ -62,8 +69,8 @@ pub(crate) fn build_one(
             let Some(site) = other.strip_prefix("html:") else {
                 return Err(refuse(
                     name,
-                    " is not a source: sim, file, coinbase, alphavantage, yahoo, finnhub, \
-                     twelvedata, stooq or html:<site>",
+                    " is not a source: sim, file, coinbase, kraken, binance, alpaca, alphavantage, \
+                     yahoo, finnhub, twelvedata, stooq or html:<site>",
                 ));
             };
             let Some(site) = sites.iter().find(|known| known.name == site) else {
@@ -99,6 +106,9 @@ fn chosen_symbols<'a>(
     match name {
         "sim" => Some(&mut config.sim.symbols),
         "coinbase" => Some(&mut config.coinbase.symbols),
+        "kraken" => Some(&mut config.kraken.symbols),
+        "binance" => Some(&mut config.binance.symbols),
+        "alpaca" => Some(&mut config.alpaca.symbols),
         "alphavantage" => Some(&mut config.alphavantage.symbols),
         "yahoo" => Some(&mut config.yahoo.symbols),
         "finnhub" => Some(&mut config.finnhub.symbols),

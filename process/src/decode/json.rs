@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{invalid, malformed, missing, text};
+use super::{Event, invalid, malformed, missing, text};
 
 /// A field as it stands in the payload; `None` is not there, or null.
 pub(super) type Field<'a> = Option<&'a RawValue>;
@@ -122,4 +122,20 @@ pub(super) fn optional_string<'a>(
         Ok(Text(text)) => Ok(Some(text)),
         Err(_) => Err(invalid(name, &"", format!("{} is not a text", text::shorten(raw.get())))),
     }
+}
+
+/// A whole number that is not negative.
+pub(super) fn integer(name: &str, field: Field<'_>) -> Result<u64, Rejection> {
+    let raw = field.ok_or_else(|| missing(name, &""))?;
+    raw.get().parse().map_err(|_| {
+        invalid(name, &"", format!("{} is not a whole number", text::shorten(raw.get())))
+    })
+}
+
+/// One of several events of a payload: what is wrong with it says where it is.
+pub(super) fn at(place: &dyn Display, read: impl FnOnce() -> Event) -> Event {
+    read().map_err(|mut rejection| {
+        rejection.detail = format!("{}{place}", rejection.detail);
+        rejection
+    })
 }

@@ -5,14 +5,19 @@
 //! its settings, so the same payload always gives the same events: the exactness of the
 //! [`engine`](crate::engine) is built on that.
 
+mod alpaca;
 mod alphavantage;
 mod bars;
+mod binance;
 mod coinbase;
 mod csv_row;
+mod finnhub;
 mod finnhub_quote;
 mod html;
 mod json;
+mod kraken;
 mod number;
+mod pair;
 mod records;
 mod sim;
 mod stooq;
@@ -22,7 +27,7 @@ mod yahoo;
 
 use std::{
     collections::HashMap,
-    fmt::Display,
+    fmt::{self, Display},
     panic::{self, AssertUnwindSafe},
 };
 
@@ -133,6 +138,11 @@ impl Decoder {
             Format::TwelveDataSeries => twelvedata::series(raw, &self.currency, events),
             Format::StooqQuotes => stooq::decode(&raw.body, &self.currency, events),
             Format::CoinbaseMatch => events.push(coinbase::decode(&raw.body)),
+            Format::BinanceTrade => events.push(binance::decode(&raw.body)),
+            Format::AlpacaJson => alpaca::decode_json(&raw.body, events),
+            Format::AlpacaMsgpack => alpaca::decode_msgpack(&raw.body, events),
+            Format::FinnhubTrades => finnhub::decode(&raw.body, &self.currency, events),
+            Format::KrakenTrade => kraken::decode(&raw.body, events),
             Format::Csv => records::csv::decode(&raw.body, self.mapping(&raw.source), events),
             Format::Ndjson => records::ndjson::decode(&raw.body, self.mapping(&raw.source), events),
             Format::Html => match self.sites.get(raw.source.as_str()) {
@@ -179,6 +189,15 @@ fn invalid(field: &str, place: &dyn Display, fault: impl Display) -> Rejection {
 /// More events than a payload may hold.
 fn too_many(what: &str) -> Rejection {
     malformed(format!("it has more than {MAX_EVENTS} {what}"))
+}
+
+/// Which of several trades of a payload, from 1 on.
+struct Nth(usize);
+
+impl Display for Nth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " (trade {})", self.0)
+    }
 }
 
 /// Not a payload of that format.

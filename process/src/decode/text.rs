@@ -34,6 +34,18 @@ pub(super) fn epoch_millis(
     })
 }
 
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub(super) fn epoch_micros(
+    field: &str,
+    place: &dyn Display,
+    text: &str,
+) -> Result<Timestamp, Rejection> {
+    text.parse().ok().and_then(|micros| Timestamp::from_microsecond(micros).ok()).ok_or_else(|| {
+        let fault = format!("{:?} is not a time in microseconds since 1970", shorten(text));
+        invalid(field, place, fault)
+    })
+}
+
 /// Keeps an error short whatever was sent.
 pub(super) fn shorten(text: &str) -> &str {
     const KEPT: usize = 40;

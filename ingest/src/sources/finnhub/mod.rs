@@ -1,6 +1,7 @@
-//! Finnhub, <https://finnhub.io/docs/api>: [`quotes`] that are polled.
+//! Finnhub, <https://finnhub.io/docs/api>: [`trades`] as they happen, or [`quotes`] that are polled.
 
 mod quotes;
+mod trades;
 
 use std::sync::Arc;
 
@@ -17,8 +18,6 @@ pub(super) fn build(config: &FinnhubConfig) -> Result<Arc<dyn Source>, ConfigErr
     }
     match config.mode {
         FinnhubMode::Quotes => Ok(Arc::new(quotes::new(config)?)),
-        FinnhubMode::Trades => {
-            Err(ConfigError::new("finnhub.mode", "trades are not followed yet, only quotes"))
-        }
+        FinnhubMode::Trades => Ok(Arc::new(trades::feed(config)?)),
     }
 }

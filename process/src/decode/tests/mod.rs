@@ -1,3 +1,4 @@
+mod feeds;
 mod providers;
 mod records;
 
@@ -247,6 +248,11 @@ fn soup() -> impl Strategy<Value = String> {
         "\"price\":1.5",
         "\"ts\":\"2024-01-01T00:00:00Z\"",
         "\"type\":\"match\"",
+        "\"channel\":\"trade\",\"data\":[",
+        "\"symbol\":\"BTC/USD\",",
+        "\"e\":\"trade\",\"s\":\"BTCUSDT\",",
+        "\"type\":\"trade\",\"data\":[",
+        "[{\"T\":\"t\",\"S\":",
         "\"Global Quote\":{",
         "\"Meta Data\":{\"2. Symbol\":\"A\",\"6. Time Zone\":\"US/Eastern\"},",
         "\"Time Series (5min)\":{\"2024-01-05 19:55:00\":{",
@@ -295,6 +301,7 @@ proptest! {
                     | Format::CsvRow
                     | Format::AlphaVantageQuote
                     | Format::CoinbaseMatch
+                    | Format::BinanceTrade
                     | Format::FinnhubQuote
             );
             prop_assert!(events.len() == 1 || !is_one && !events.is_empty());

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|body: &[u8]| lizards_fuzz::decode(schemas::Format::AlpacaJson, body));

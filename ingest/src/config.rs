@@ -3,6 +3,8 @@
 mod feeds;
 mod providers;
 
+use std::time::Duration;
+
 use reqwest::{Url, header::HeaderValue};
 use schemars::JsonSchema;
 use schemas::{HtmlSite, Records, Symbol};
@@ -227,6 +229,15 @@ pub(crate) fn shown(url: &Url) -> String {
     shown.into()
 }
 
+/// How long to wait between two requests, at most a month.
+pub(crate) fn interval(key: &str, secs: u64) -> Result<Duration, ConfigError> {
+    const MONTH: u64 = 31 * 24 * 60 * 60;
+    match secs {
+        1..=MONTH => Ok(Duration::from_secs(secs)),
+        _ => Err(ConfigError::new(key, format!("must be 1 to {MONTH}, not {secs}"))),
+    }
+}
+
 /// A number that must not be 0.
 pub(crate) fn at_least_one<N: PartialEq + From<u8>>(
     key: &str,
@@ -284,6 +295,13 @@ mod tests {
                     c.coinbase.url = "https://example.com".into();
                 },
                 "ingest.coinbase.url: it begins with https:, not with ws:// or wss://",
+            ),
+            (
+                |c| {
+                    sources(c, &["yahoo"]);
+                    c.yahoo.interval_secs = u64::MAX;
+                },
+                "ingest.yahoo.interval_secs: must be 1 to 2678400, not 18446744073709551615",
             ),
             (
                 |c| sources(c, &["alphavantage"]),

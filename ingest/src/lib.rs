@@ -23,6 +23,7 @@ mod settings;
 mod source;
 mod sources;
 mod status;
+mod stored;
 mod supervise;
 #[cfg(test)]
 mod testing;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemas::Symbol;
 use tokio::sync::watch;
 
-use crate::{outlet::Outlet, publish::Stored};
+use crate::{outlet::Outlet, stored::Stored};
 
 /// Somewhere that prices come from. A newcomer is one module in [`sources`](crate::sources) that
 /// implements this.

@@ -17,9 +17,10 @@ use tracing::{info, warn};
 
 use crate::{
     outlet::{backoff, delay, outlet, report},
-    publish::{Stored, Window, newest_id, publish},
+    publish::{Window, newest_id, publish},
     source::{ErrorKind, FetchError, Followed, Session, Source},
     status::Status,
+    stored::Stored,
 };
 
 /// A session that lasted this long was a good one: the next wait is short again.

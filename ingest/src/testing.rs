@@ -20,9 +20,9 @@ use tokio::sync::{mpsc::Receiver, watch};
 
 use crate::{
     outlet::outlet,
-    publish::Stored,
     source::{FetchError, Followed, Session, Source},
     status::Status,
+    stored::Stored,
 };
 
 /// What goes wrong with the next session of a [`FakeBroker`].

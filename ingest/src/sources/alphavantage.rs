@@ -44,12 +44,12 @@ pub(super) fn new(config: &AlphaVantageConfig) -> Result<Poll, ConfigError> {
         let fault = format!("{:?} is none of {}", config.bars, BARS.join(", "));
         return Err(ConfigError::new(key("bars"), fault));
     }
-    let interval = config::at_least_one(&key("interval_secs"), config.interval_secs)?;
+    let interval = config::interval(&key("interval_secs"), config.interval_secs)?;
     Ok(Poll {
         name: super::source_name("alphavantage"),
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
-        interval: Duration::from_secs(interval),
+        interval,
         quota: Mutex::new(Quota::new(config.requests_per_minute, config.requests_per_day)),
         provider: Box::new(AlphaVantage {
             url,

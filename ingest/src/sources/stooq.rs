@@ -38,12 +38,12 @@ struct Stooq {
 pub(super) fn new(config: &StooqConfig) -> Result<Poll, ConfigError> {
     let key = |name: &str| format!("stooq.{name}");
     let url = config::url(&key("url"), &config.url, &["http", "https"])?;
-    let interval = config::at_least_one(&key("interval_secs"), config.interval_secs)?;
+    let interval = config::interval(&key("interval_secs"), config.interval_secs)?;
     Ok(Poll {
         name: super::source_name("stooq"),
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
-        interval: Duration::from_secs(interval),
+        interval,
         quota: Mutex::new(Quota::new(config.requests_per_minute, config.requests_per_day)),
         provider: Box::new(Stooq { url, api_key: config.api_key.clone() }),
     })

@@ -61,7 +61,7 @@ pub(super) fn new(config: &TwelveDataConfig) -> Result<Poll, ConfigError> {
         let fault = format!("must be 1 to {MOST_BARS}, not {}", config.bar_count);
         return Err(ConfigError::new(key("bar_count"), fault));
     }
-    let interval = config::at_least_one(&key("interval_secs"), config.interval_secs)?;
+    let interval = config::interval(&key("interval_secs"), config.interval_secs)?;
     config::append(
         &mut url,
         &[match config.endpoint {
@@ -80,7 +80,7 @@ pub(super) fn new(config: &TwelveDataConfig) -> Result<Poll, ConfigError> {
         name: super::source_name("twelvedata"),
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
-        interval: Duration::from_secs(interval),
+        interval,
         quota: Mutex::new(Quota::new(config.credits_per_minute, config.credits_per_day)),
         provider: Box::new(TwelveData {
             url,

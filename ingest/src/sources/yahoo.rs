@@ -5,7 +5,7 @@
 //! `error` in the `chart` for a symbol that it does not know. Only the last bars are asked for, so
 //! that a page tells little that the one before has told.
 
-use std::{sync::Mutex, time::Duration};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 use reqwest::{Client, RequestBuilder, Url};
@@ -46,19 +46,19 @@ struct Yahoo {
 pub(super) fn new(config: &YahooConfig) -> Result<Poll, ConfigError> {
     let key = |name: &str| format!("yahoo.{name}");
     let url = config::url(&key("url"), &config.url, &["http", "https"])?;
-    let interval = config::at_least_one(&key("interval_secs"), config.interval_secs)?;
+    let interval = config::interval(&key("interval_secs"), config.interval_secs)?;
     let Some((bars, length)) = BARS.into_iter().find(|(name, _)| *name == config.bars) else {
         let known = BARS.map(|(name, _)| name).join(", ");
         return Err(ConfigError::new(key("bars"), format!("{:?} is none of {known}", config.bars)));
     };
     // The bar that runs, the one before, which may be restated, and what an answer late by an
     // interval would leave out.
-    let between = i64::try_from(interval).unwrap_or(i64::MAX).saturating_mul(2);
+    let between = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX).saturating_mul(2);
     Ok(Poll {
         name: super::source_name("yahoo"),
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
-        interval: Duration::from_secs(interval),
+        interval,
         quota: Mutex::new(Quota::new(config.requests_per_minute, config.requests_per_day)),
         provider: Box::new(Yahoo { url, bars, look_back_secs: between.saturating_add(2 * length) }),
     })

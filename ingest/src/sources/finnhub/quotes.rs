@@ -4,7 +4,7 @@
 //! answer is 429 (<https://finnhub.io/docs/api/rate-limit>). A key that is not valid is answered with
 //! 401, a symbol that the account does not cover with 403, and one that nobody knows with zeros.
 
-use std::{sync::Mutex, time::Duration};
+use std::sync::Mutex;
 
 use reqwest::{Client, RequestBuilder, Url};
 use schemas::{Format, Symbol};
@@ -31,13 +31,13 @@ pub(super) fn new(config: &FinnhubConfig) -> Result<Poll, ConfigError> {
     let key = |name: &str| format!("finnhub.{name}");
     let mut url = config::url(&key("url"), &config.url, &["http", "https"])?;
     config::append(&mut url, &["quote"]);
-    let interval = config::at_least_one(&key("interval_secs"), config.interval_secs)?;
+    let interval = config::interval(&key("interval_secs"), config.interval_secs)?;
     config::header(&key("api_key"), &config.api_key)?;
     Ok(Poll {
         name: source_name("finnhub"),
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
-        interval: Duration::from_secs(interval),
+        interval,
         quota: Mutex::new(Quota::new(config.requests_per_minute, 0)),
         provider: Box::new(Quotes { url, api_key: config.api_key.clone() }),
     })

@@ -294,8 +294,12 @@ fn trickle() -> Response {
 #[tokio::test]
 async fn what_is_no_page_is_told_and_asked_for_again() {
     for (answer, fault) in [
-        ((|| StatusCode::UNAUTHORIZED.into_response()) as fn() -> Response, "401 Unauthorized"),
-        (|| StatusCode::FORBIDDEN.into_response(), "403 Forbidden"),
+        (
+            (|| (StatusCode::UNAUTHORIZED, [("retry-after", "1")]).into_response())
+                as fn() -> Response,
+            "401 Unauthorized",
+        ),
+        (|| (StatusCode::FORBIDDEN, [("retry-after", "1")]).into_response(), "403 Forbidden"),
         (|| StatusCode::NOT_FOUND.into_response(), "404 Not Found"),
         (
             || (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),

@@ -29,8 +29,8 @@ use super::fetch::{self, Answer, Expected, Page, fetch};
 use crate::{
     config,
     outlet::Outlet,
-    publish::Stored,
     source::{ErrorKind, FetchError, Session, Source},
+    stored::Stored,
 };
 
 use pause::Pause;

@@ -42,7 +42,7 @@ impl Default for Config {
             currency: "USD".to_owned(),
             remembered_ids: 100_000,
             partitions: 15,
-            calendars: vec!["file=XNYS".to_owned(), "alphavantage=XNYS".to_owned()],
+            calendars: ["file=XNYS", "alphavantage=XNYS", "alpaca=XNYS"].map(str::to_owned).into(),
             candles: CandlesConfig::default(),
             rules: RulesConfig::default(),
         }

@@ -1,7 +1,11 @@
 //! Each kind of live source, from the provider's interface to a subscriber. The providers are
 //! stubs on this machine that answer as the providers document.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -105,6 +109,47 @@ async fn a_websocket_feed() {
     assert_eq!(update.price.get(), "68400.2300");
     assert_eq!(update.source.as_str(), "coinbase");
     assert_eq!(update.timestamp.to_string(), "2024-11-07T08:19:27.028459Z");
+}
+
+/// <https://docs.kraken.com/api/docs/websocket-v2/trade>
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_feed_whose_provider_restarts() {
+    static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+    async fn feed(mut socket: WebSocket) {
+        let Some(Ok(Message::Text(subscribe))) = socket.recv().await else { return };
+        assert!(
+            subscribe.contains("\"subscribe\"") && subscribe.contains("BTC/USD"),
+            "{subscribe}"
+        );
+        let answer = r#"{"method":"subscribe","req_id":1,"result":{"channel":"trade","snapshot":false,"symbol":"BTC/USD"},"success":true,"time_in":"2024-11-07T08:19:27.028459Z","time_out":"2024-11-07T08:19:27.028460Z"}"#;
+        if socket.send(Message::text(answer)).await.is_err() {
+            return;
+        }
+        // The first connection is cut before it has said anything; the next is asked again.
+        if CONNECTIONS.fetch_add(1, Ordering::SeqCst) == 0 {
+            return;
+        }
+        let trades = r#"{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":68400.2300,"qty":0.5,"ord_type":"market","trade_id":7,"timestamp":"2024-11-07T08:19:27.028459Z"}]}"#;
+        let _ = socket.send(Message::text(trades)).await;
+        while socket.recv().await.is_some() {}
+    }
+    let stub = serve(
+        Router::new().route("/v2", get(async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(feed))),
+    )
+    .await;
+    let update = first_update(
+        &[
+            ("ingest.sources", "kraken".into()),
+            ("ingest.kraken.url", format!("ws://{stub}/v2")),
+            ("ingest.kraken.symbols", "BTC/USD".into()),
+        ],
+        "BTC/USD",
+    )
+    .await;
+    assert_eq!(update.price.get(), "68400.2300");
+    assert_eq!(update.source.as_str(), "kraken");
+    assert!(CONNECTIONS.load(Ordering::SeqCst) >= 2);
 }
 
 /// <https://www.alphavantage.co/documentation/#latestprice>

@@ -57,6 +57,8 @@ pub struct Config {
     /// Secret: whose own prices are taken by `POST /ticks/push:<name>`: an array of tables
     /// `[[ingest.push]]` with a `name`, a `key` and a `format`, `csv` or `ndjson`.
     pub push: Vec<PushConfig>,
+    /// The browser for web pages that need JavaScript.
+    pub browser: BrowserConfig,
     /// Where every raw payload is kept.
     pub archive: ArchiveConfig,
 }
@@ -103,6 +105,17 @@ pub enum FileFormat {
     Ndjson,
 }
 
+/// The browser for web pages that need JavaScript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BrowserConfig {
+    /// The program, Chromium or Chrome; empty is the one on PATH.
+    pub program: String,
+    /// Whether it runs in its sandbox, which keeps a page that breaks out of the browser from the
+    /// machine. It cannot as root, nor where a container forbids user namespaces.
+    pub sandbox: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -121,6 +134,7 @@ impl Default for Config {
             twelvedata: TwelveDataConfig::default(),
             stooq: StooqConfig::default(),
             push: Vec::new(),
+            browser: BrowserConfig::default(),
             archive: ArchiveConfig::default(),
         }
     }
@@ -141,6 +155,12 @@ impl Default for FileConfig {
             header: String::new(),
             speed: "1x".to_owned(),
         }
+    }
+}
+
+impl Default for BrowserConfig {
+    fn default() -> Self {
+        Self { program: String::new(), sandbox: true }
     }
 }
 

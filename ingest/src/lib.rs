@@ -43,9 +43,9 @@ use roster::Roster;
 
 pub use config::{
     AlpacaConfig, AlpacaEncoding, AlpacaFeed, AlphaVantageConfig, AlphaVantageFunction,
-    BinanceConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat, FinnhubConfig,
-    FinnhubMode, KrakenConfig, SimConfig, StooqConfig, TwelveDataConfig, TwelveDataEndpoint,
-    YahooConfig,
+    BinanceConfig, BrowserConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat,
+    FinnhubConfig, FinnhubMode, KrakenConfig, SimConfig, StooqConfig, TwelveDataConfig,
+    TwelveDataEndpoint, YahooConfig,
 };
 pub use control::{Control, ControlError};
 pub use push::{PushConfig, PushFormat};

@@ -23,6 +23,14 @@ pub struct HtmlSite {
     pub delay_ms: u64,
     /// How its owner can reach you: an address of a page or of mail, told in the `User-Agent`.
     pub contact: String,
+    /// Whether the page needs JavaScript: a browser loads it then, which the cargo feature `browser`
+    /// brings, and what its scripts made of it is read.
+    pub render: bool,
+    /// CSS selector of an element that is there when a page with JavaScript is ready; empty: when it
+    /// has loaded.
+    pub wait_for: String,
+    /// How long it may take until a page with JavaScript is ready, in seconds.
+    pub timeout_secs: u64,
     /// The media types that a page may have; one without any is taken, too.
     pub content_types: Vec<String>,
     /// Whether the host of `url` may be on this machine or in its network. No other such host is
@@ -89,6 +97,9 @@ impl Default for HtmlSite {
             interval_secs: 60,
             delay_ms: 1_000,
             contact: String::new(),
+            render: false,
+            wait_for: String::new(),
+            timeout_secs: 20,
             content_types: vec!["text/html".to_owned(), "application/xhtml+xml".to_owned()],
             allow_private: false,
             rows: String::new(),

@@ -93,6 +93,34 @@ fn check(url: &Url, trusted: &BTreeSet<String>) -> Result<(), PrivateAddress> {
     }
 }
 
+/// A host cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// It has none but private addresses.
+    #[error(transparent)]
+    Private(#[from] PrivateAddress),
+    /// It has none.
+    #[error(transparent)]
+    Unknown(#[from] std::io::Error),
+}
+
+/// The addresses to connect to for a host, a name or an address as it stands in a URL: all of them
+/// where it is trusted, else the public ones.
+pub async fn addresses(
+    host: &str,
+    port: u16,
+    trusted: bool,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let bare = host.trim_matches(['[', ']']);
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((bare, port)).await?.collect();
+    let is_usable = |address: &SocketAddr| trusted || is_public(address.ip());
+    let usable: Vec<SocketAddr> = found.into_iter().filter(is_usable).collect();
+    if usable.is_empty() {
+        return Err(PrivateAddress { host: host.to_owned() }.into());
+    }
+    Ok(usable)
+}
+
 /// The resolver of the system, without the private addresses.
 struct PublicNames {
     trusted: Arc<BTreeSet<String>>,
@@ -102,15 +130,12 @@ impl Resolve for PublicNames {
     fn resolve(&self, name: Name) -> Resolving {
         let trusted = self.trusted.contains(name.as_str());
         Box::pin(async move {
-            let host = name.as_str();
             // The port is put in by the client.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
-            let usable: Vec<SocketAddr> =
-                found.into_iter().filter(|address| trusted || is_public(address.ip())).collect();
-            if usable.is_empty() {
-                return Err(PrivateAddress { host: host.to_owned() }.into());
+            match addresses(name.as_str(), 0, trusted).await {
+                Ok(addresses) => Ok(Box::new(addresses.into_iter()) as Addrs),
+                Err(ResolveError::Private(private)) => Err(private.into()),
+                Err(ResolveError::Unknown(fault)) => Err(fault.into()),
             }
-            Ok(Box::new(usable.into_iter()) as Addrs)
         })
     }
 }

@@ -106,6 +106,12 @@ impl Process {
         self.guard.signal(signal);
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> String {
+        let file = self.guard.directory().join("pid");
+        std::fs::read_to_string(file).expect("it was started").trim().to_owned()
+    }
+
     /// Everything it has printed.
     pub(crate) fn log(&self) -> String {
         self.guard.log()

@@ -1,6 +1,13 @@
 //! Web pages, from a site on this machine to a subscriber.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -11,7 +18,16 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::live::{first_updates, serve};
+use crate::{
+    eventually::eventually,
+    live::{first_updates, serve},
+    lizards::{Installation, Process, Registry},
+    servers::{NatsServer, browser},
+    subscriber::Subscriber,
+};
+
+/// As long as a browser may take to start, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 const ROBOTS: &str = "User-agent: *\nDisallow: /\n\n\
     User-agent: lizards\nAllow: /kurse\nAllow: /quote/\nDisallow: /\nCrawl-delay: 0.1\n";
@@ -84,4 +100,76 @@ async fn a_table_and_single_quotes() {
     assert_eq!(asked[0], "/robots.txt");
     assert_eq!(asked.iter().filter(|path| *path == "/robots.txt").count(), 1, "{asked:?}");
     assert!(asked.iter().any(|path| path == "/quote/BTC%2FUSD"), "{asked:?}");
+}
+
+/// A browser that a process runs, and the folder of its profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Running {
+    id: String,
+    profile: String,
+}
+
+/// The browser of a process: the child of its child, which guards it.
+fn browser_of(process: &Process) -> Option<Running> {
+    let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid=,args="]).output();
+    let listed = String::from_utf8(listed.expect("there is ps").stdout).expect("it is text");
+    let rows: Vec<Vec<&str>> = listed.lines().map(|l| l.split_whitespace().collect()).collect();
+    let child_of = |parent: &str, mark: &str| {
+        rows.iter().find(|row| row[1] == parent && row.iter().any(|word| word.starts_with(mark)))
+    };
+    let guard = child_of(&process.id(), "guard")?;
+    let found = child_of(guard[0], "--user-data-dir=")?;
+    let profile = found.iter().find_map(|word| word.strip_prefix("--user-data-dir="))?;
+    Some(Running { id: found[0].to_owned(), profile: profile.to_owned() })
+}
+
+/// Prices that only scripts write; a browser that is killed is replaced, and one whose process is
+/// killed goes, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_needs_javascript() {
+    const PAGE: &str = "<!doctype html><table id=t></table><script>\
+        fetch('/api').then(answer => answer.text()).then(price => {\
+        document.getElementById('t').innerHTML = `<tr><td>SAP<td class=price>${price} \u{20ac}`; });</script>";
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let price = async move || format!("1.{:03},50", 200 + count.fetch_add(1, Ordering::SeqCst));
+    let site =
+        serve(Router::new().route("/", get(async || Html(PAGE))).route("/api", get(price))).await;
+    let nats = NatsServer::start().await;
+    let mut installation = Installation::at(&nats.url());
+    let sites = json!([{
+        "name": "bourse", "url": format!("http://{site}/"), "interval_secs": 1, "delay_ms": 0,
+        "allow_private": true, "render": true, "wait_for": "#t .price", "timeout_secs": 60,
+        "rows": "#t tr", "symbol": {"select": "td:first-child"}, "price": {"select": ".price"},
+        "currency": "EUR", "decimal_separator": ","
+    }]);
+    installation.set("ingest.sources", "html:bourse");
+    installation.set("html", sites);
+    installation.set("ingest.browser.program", browser::program().display());
+    installation.set("ingest.browser.sandbox", false);
+    let registry = Arc::new(Registry::at(&nats.url()).await);
+    let mut ingest = installation.role("ingest");
+    let _others = ["process", "provide", "gateway"].map(|role| installation.role(role));
+    registry.address("provide").await;
+    let subscriber = Subscriber::follow(Arc::clone(&registry), &["SAP"]);
+    eventually(PATIENCE, "the first price", async || (subscriber.count() > 0).then_some(())).await;
+    assert_eq!(subscriber.received()[0].price, "1200.50");
+
+    let first = browser_of(&ingest).expect("it has rendered a page");
+    let killed = Command::new("kill").args(["-s", "KILL", &first.id]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    let second = eventually(PATIENCE, "another browser", async || {
+        browser_of(&ingest).filter(|second| *second != first)
+    })
+    .await;
+    let before = subscriber.count();
+    eventually(PATIENCE, "prices from it", async || (subscriber.count() > before).then_some(()))
+        .await;
+
+    ingest.kill().await;
+    for gone in [first, second] {
+        let folder = std::path::Path::new(&gone.profile);
+        eventually(PATIENCE, "the browser is gone", async || (!folder.exists()).then_some(()))
+            .await;
+    }
 }

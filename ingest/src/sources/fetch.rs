@@ -246,7 +246,12 @@ fn is_of_tls(error: &(dyn StdError + 'static)) -> bool {
 
 /// An answer that is none of success.
 pub(super) fn refusal(response: &Response) -> FetchError {
-    let status = response.status();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    refused(response.status(), retry_after)
+}
+
+/// As [`refusal`], of a status and what its `Retry-After` says.
+pub(super) fn refused(status: StatusCode, retry_after: Option<&str>) -> FetchError {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
@@ -257,10 +262,7 @@ pub(super) fn refusal(response: &Response) -> FetchError {
         | StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::NotFound,
         _ => ErrorKind::Provider,
     };
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| retry_after(value.to_str().ok()?, Timestamp::now()));
+    let retry_after = retry_after.and_then(|value| self::retry_after(value, Timestamp::now()));
     let refused = matches!(kind, ErrorKind::Unauthorized | ErrorKind::NotAllowed);
     let retry_after = retry_after.or(refused.then_some(REFUSED_FOR));
     FetchError { retry_after, ..FetchError::new(kind, format!("the provider answers {status}")) }

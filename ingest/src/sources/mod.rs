@@ -76,7 +76,7 @@ pub(crate) fn build_one(
             let Some(site) = sites.iter().find(|known| known.name == site) else {
                 return Err(refuse(name, &format!(": no site {site:?} is configured")));
             };
-            Arc::new(html::Site::new(site)?)
+            Arc::new(html::Site::new(site, &config.browser)?)
         }
     })
 }

@@ -1,7 +1,11 @@
 //! A headless Chromium, driven over the DevTools protocol
 //! (<https://chromedevtools.github.io/devtools-protocol/>).
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::{SinkExt, StreamExt};
@@ -60,12 +64,17 @@ const FLAGS: [&str; 12] = [
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Where the program is.
+pub(crate) fn program() -> PathBuf {
+    find::program("LIZARDS_TEST_CHROMIUM", &PROGRAMS)
+}
+
 impl Browser {
     /// Starts one.
     pub(crate) async fn start() -> Self {
         let directory = guard::directory("chromium");
         let profile = directory.path().join("profile");
-        let mut server = Command::new(find::program("LIZARDS_TEST_CHROMIUM", &PROGRAMS));
+        let mut server = Command::new(program());
         server.args(FLAGS).arg(format!("--user-data-dir={}", profile.display()));
         server.arg("about:blank").env("HOME", directory.path());
         let guard = Guard::start("Chromium", directory, "KILL", &server);

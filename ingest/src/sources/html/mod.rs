@@ -2,16 +2,22 @@
 //! symbols, or one page for each.
 //!
 //! A host is visited politely ([`host`], [`robots`]), and only where it may be: no page leads us to
-//! an address on this machine or in its network ([`service::outbound`]).
+//! an address on this machine or in its network ([`service::outbound`]). Where a page needs
+//! JavaScript, a [`browser`] loads it.
 
 mod address;
+#[cfg(feature = "browser")]
+mod browser;
+#[cfg(not(feature = "browser"))]
+#[path = "no_browser.rs"]
+mod browser;
 mod host;
 mod robots;
 #[cfg(test)]
 mod tests;
 mod visit;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use schemas::{Format, HtmlSite, RawTick, Source as Name, Symbol};
@@ -22,12 +28,13 @@ use super::{
     polling::Pages,
 };
 use crate::{
-    config::{self, ConfigError},
+    config::{self, BrowserConfig, ConfigError},
     outlet::backoff,
     source::{FetchError, Followed, Session, Source},
 };
 
 use address::Address;
+use browser::Renderer;
 use visit::{Validators, Visitor};
 
 /// A site that is read.
@@ -36,10 +43,12 @@ pub(super) struct Site {
     address: Address,
     symbols: Vec<Symbol>,
     site: HtmlSite,
+    /// Where its pages need JavaScript.
+    renderer: Option<Arc<Renderer>>,
 }
 
 impl Site {
-    pub(super) fn new(site: &HtmlSite) -> Result<Self, ConfigError> {
+    pub(super) fn new(site: &HtmlSite, browser: &BrowserConfig) -> Result<Self, ConfigError> {
         let name = Name::new(&format!("html:{}", site.name))
             .map_err(|fault| ConfigError::new("sources", format!("html:{}: {fault}", site.name)))?;
         let key = |field: &str| format!("sources: html:{}: {field}", site.name);
@@ -54,7 +63,10 @@ impl Site {
         };
         config::at_least_one(&key("interval_secs"), site.interval_secs)?;
         visit::check_contact(&key("contact"), &site.contact)?;
-        Ok(Self { name, address, symbols, site: site.clone() })
+        config::at_least_one(&key("timeout_secs"), site.timeout_secs)?;
+        let renderer = site.render.then(|| Renderer::shared(browser)).transpose();
+        let renderer = renderer.map_err(|fault| ConfigError::new(key("render"), fault))?;
+        Ok(Self { name, address, symbols, site: site.clone(), renderer })
     }
 
     /// The pages of a round: those of the symbols, or the one of all.
@@ -96,7 +108,7 @@ impl Source for Site {
 
     async fn run(&self, session: Session) -> Result<(), FetchError> {
         let Session { resume, mut symbols, mut outlet, .. } = session;
-        let visitor = Visitor::new(&self.site, &self.address.of(None))?;
+        let visitor = Visitor::new(&self.site, &self.address.of(None), self.renderer.clone())?;
         let interval = Duration::from_secs(self.site.interval_secs);
         let mut published = Pages::new(&self.name, self.site.interval_secs, resume.as_deref());
         let mut validators: HashMap<Option<Symbol>, Validators> = HashMap::new();

@@ -50,7 +50,11 @@ fn config(url: String) -> HtmlSite {
 }
 
 fn site(url: String) -> Site {
-    Site::new(&config(url)).unwrap()
+    checked(&config(url)).unwrap()
+}
+
+fn checked(site: &HtmlSite) -> Result<Site, ConfigError> {
+    Site::new(site, &BrowserConfig::default())
 }
 
 fn page(etag: &'static str, body: &'static str) -> Response {
@@ -116,7 +120,7 @@ async fn each_symbol_has_its_page_and_symbols_come_and_go() {
     let symbol = |name: &str| Symbol::new(name).unwrap();
     let url = server.url("/quote/{symbol}?full=1");
     let symbols = vec!["BRK.B".to_owned(), "BTC/USD".to_owned()];
-    let site = Site::new(&HtmlSite { symbols, ..config(url) }).unwrap();
+    let site = checked(&HtmlSite { symbols, ..config(url) }).unwrap();
     assert_eq!(site.url(), server.url("/quote/{symbol}?***"));
 
     let mut running = start(site, None);
@@ -148,7 +152,7 @@ async fn a_robots_txt_is_obeyed() {
     .await;
     let with_contact = |path: &str| {
         let contact = "mailto:me@example.com".to_owned();
-        Site::new(&HtmlSite { contact, ..config(server.url(path)) }).unwrap()
+        checked(&HtmlSite { contact, ..config(server.url(path)) }).unwrap()
     };
     let forbidden = start(with_contact("/private/"), None);
     let origin = server.url("");
@@ -258,7 +262,7 @@ async fn a_private_site_is_read_only_when_it_is_meant() {
     let server = serve("", |_, _| async { Html("A").into_response() }).await;
     let local = server.url("/").replace("127.0.0.1", "localhost");
     let refused = HtmlSite { allow_private: false, ..config(local.clone()) };
-    let refused = start(Site::new(&refused).unwrap(), None);
+    let refused = start(checked(&refused).unwrap(), None);
     let error = refused.error().await;
     assert!(error.contains("localhost is a private address"), "{error}");
     refused.session.abort();
@@ -351,7 +355,7 @@ async fn a_page_is_kept_byte_for_byte_whatever_its_charset() {
 
 #[test]
 fn a_site_that_cannot_be_fetched_says_why() {
-    let fault = |site: HtmlSite| Site::new(&site).err().unwrap().to_string();
+    let fault = |site: HtmlSite| checked(&site).err().unwrap().to_string();
     let base = || config("https://example.com/".into());
     for (site, expected) in [
         (
@@ -361,6 +365,10 @@ fn a_site_that_cannot_be_fetched_says_why() {
         (
             HtmlSite { allow_private: false, ..config("http://10.0.0.1/".into()) },
             "ingest.sources: html:shop: url: its host is a private address; say allow_private = true if you mean it",
+        ),
+        (
+            HtmlSite { timeout_secs: 0, ..base() },
+            "ingest.sources: html:shop: timeout_secs: must be at least 1",
         ),
         (
             HtmlSite { interval_secs: 0, ..base() },
@@ -381,4 +389,12 @@ fn a_site_that_cannot_be_fetched_says_why() {
     ] {
         assert_eq!(fault(site), expected);
     }
+}
+
+#[cfg(not(feature = "browser"))]
+#[test]
+fn a_build_without_a_browser_says_so() {
+    let site = HtmlSite { render: true, ..config("https://example.com/".into()) };
+    let fault = checked(&site).err().unwrap().to_string();
+    assert!(fault.starts_with("ingest.sources: html:shop: render: this program was built without"));
 }

@@ -13,7 +13,10 @@ use reqwest::{
 use schemas::HtmlSite;
 use service::outbound::{Outbound, PrivateAddress};
 
-use super::host::{Host, PRODUCT};
+use super::{
+    browser::Renderer,
+    host::{Host, PRODUCT},
+};
 use crate::{
     config::ConfigError,
     source::{ErrorKind, FetchError},
@@ -33,24 +36,54 @@ pub(super) struct Visitor {
     content_types: Vec<String>,
     /// Kept, so that its turn and its robots.txt are.
     _home: Arc<Host>,
+    /// What loads the pages that need JavaScript, and how; of another address each time.
+    browser: Option<(Arc<Renderer>, Wanted)>,
+}
+
+/// What a browser is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) url: Url,
+    pub(super) user_agent: String,
+    /// CSS selector of an element that is there when the page is ready; empty: when it has loaded.
+    pub(super) wait_for: String,
+    /// How long all of it may take.
+    pub(super) timeout: Duration,
+    /// The host that may be private.
+    pub(super) trusted: Option<String>,
+    pub(super) content_types: Vec<String>,
 }
 
 impl Visitor {
-    /// As configured; `home` is any address of the site.
-    pub(super) fn new(site: &HtmlSite, home: &Url) -> Result<Self, FetchError> {
+    /// As configured; `home` is any address of the site, `renderer` what its pages need, if they do.
+    pub(super) fn new(
+        site: &HtmlSite,
+        home: &Url,
+        renderer: Option<Arc<Renderer>>,
+    ) -> Result<Self, FetchError> {
+        let user_agent = user_agent(&site.contact);
+        let trusted = site.allow_private.then(|| home.host_str().unwrap_or_default().to_owned());
         let client = |redirects| {
-            let builder = Client::builder().user_agent(user_agent(&site.contact));
-            let trusted =
-                site.allow_private.then(|| home.host_str().unwrap_or_default().to_owned());
-            Outbound::new(builder.timeout(fetch::TIMEOUT), trusted, redirects)
+            let builder = Client::builder().user_agent(&user_agent).timeout(fetch::TIMEOUT);
+            Outbound::new(builder, trusted.clone(), redirects)
                 .map_err(|error| FetchError::new(ErrorKind::Connection, fetch::describe(error)))
         };
+        let (pages, robots) = (client(0)?, client(REDIRECTS)?);
+        let wanted = Wanted {
+            url: home.clone(),
+            user_agent,
+            wait_for: site.wait_for.clone(),
+            timeout: Duration::from_secs(site.timeout_secs),
+            trusted,
+            content_types: site.content_types.clone(),
+        };
         Ok(Self {
-            pages: client(0)?,
-            robots: client(REDIRECTS)?,
+            pages,
+            robots,
             delay: Duration::from_millis(site.delay_ms),
             content_types: site.content_types.clone(),
             _home: Host::of(home),
+            browser: renderer.map(|renderer| (renderer, wanted)),
         })
     }
 
@@ -62,14 +95,8 @@ impl Visitor {
     ) -> Result<(Answer, Url), FetchError> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
-            let response = self.visit(&url, validators).await?;
-            match response {
-                Visited::Here(answer) => {
-                    if let Answer::Page(page) = &answer {
-                        self.check_type(page)?;
-                    }
-                    return Ok((answer, url));
-                }
+            match self.visit(&url, validators).await? {
+                Visited::Here(answer) => return Ok((answer, url)),
                 Visited::Moved(target) => url = target,
             }
         }
@@ -81,6 +108,10 @@ impl Visitor {
         let host = Host::of(url);
         let mut visit = host.visit(self.delay).await;
         visit.permit(&self.robots, url).await?;
+        if let Some((renderer, wanted)) = &self.browser {
+            let wanted = Wanted { url: url.clone(), ..wanted.clone() };
+            return Ok(Visited::Here(Answer::Page(renderer.render(wanted).await?)));
+        }
         let conditions = validators.as_conditions(url);
         let response =
             send(&self.pages, Method::GET, url.clone(), |request| request.headers(conditions));
@@ -88,22 +119,28 @@ impl Visitor {
         if let Some(target) = moved(url, &response)? {
             return Ok(Visited::Moved(target));
         }
-        Ok(Visited::Here(fetch::read(response).await?))
+        let answer = fetch::read(response).await?;
+        if let Answer::Page(page) = &answer {
+            self.check_type(page)?;
+        }
+        Ok(Visited::Here(answer))
     }
 
-    /// A page that is something else, such as a picture or a program's answer, is not published.
     fn check_type(&self, page: &fetch::Page) -> Result<(), FetchError> {
         let Some(named) = page.headers.get(CONTENT_TYPE) else { return Ok(()) };
         let named = String::from_utf8_lossy(named.as_bytes());
-        let media_type = named.split(';').next().unwrap_or_default().trim();
-        if self.content_types.iter().any(|known| known.eq_ignore_ascii_case(media_type)) {
-            return Ok(());
-        }
-        let wanted = self.content_types.join(" or ");
-        let shown: String = media_type.chars().take(80).collect();
-        let fault = format!("the page is of the type {shown:?}, not {wanted}");
-        Err(FetchError::new(ErrorKind::Malformed, fault))
+        check_media_type(named.split(';').next().unwrap_or_default().trim(), &self.content_types)
     }
+}
+
+/// What is something else than a page, such as a picture or a program's answer, is not published.
+pub(super) fn check_media_type(found: &str, wanted: &[String]) -> Result<(), FetchError> {
+    if wanted.iter().any(|known| known.eq_ignore_ascii_case(found)) {
+        return Ok(());
+    }
+    let shown: String = found.chars().take(80).collect();
+    let fault = format!("the page is of the type {shown:?}, not {}", wanted.join(" or "));
+    Err(FetchError::new(ErrorKind::Malformed, fault))
 }
 
 /// What came of a visit.

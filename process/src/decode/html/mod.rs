@@ -49,6 +49,10 @@ impl Site {
         if !(2..=10).contains(&site.currency.chars().count()) {
             return wrong("currency", "it must have 2 to 10 characters");
         }
+        // Only a browser uses it.
+        if !site.wait_for.is_empty() {
+            selector(format!("{key}.wait_for"), &site.wait_for)?;
+        }
         let optional = |name, field: &Option<HtmlField>| {
             field.as_ref().map(|field| Field::compile(&key, name, field)).transpose()
         };

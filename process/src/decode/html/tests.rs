@@ -181,6 +181,7 @@ fn a_site_that_cannot_be_read_names_its_key() {
             HtmlSite { size: Some(select(">")), ..table() },
             "html[0].size.select: \">\" is not a CSS",
         ),
+        (HtmlSite { wait_for: "##".into(), ..table() }, "html[0].wait_for: \"##\" is not a CSS"),
         (HtmlSite { currency: String::new(), ..table() }, "html[0].currency: it must have 2 to 10"),
         (
             HtmlSite { time: Some(select("time")), time_format: "iso".into(), ..table() },

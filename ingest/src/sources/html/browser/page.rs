@@ -7,7 +7,10 @@ use chromiumoxide::{
     Browser, Page as Tab,
     cdp::{
         browser_protocol::{
-            browser::{BrowserContextId, SetDownloadBehaviorBehavior, SetDownloadBehaviorParams},
+            browser::{
+                BrowserContextId, EventDownloadWillBegin, SetDownloadBehaviorBehavior,
+                SetDownloadBehaviorParams,
+            },
             network::{EventResponseReceived, ResourceType, SetUserAgentOverrideParams},
             page::{EventJavascriptDialogOpening, HandleJavaScriptDialogParams, NavigateParams},
             target::CreateTargetParams,
@@ -47,6 +50,7 @@ pub(super) async fn load(
 ) -> Result<Page, FetchError> {
     let mut no_downloads = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
     no_downloads.browser_context_id = Some(context.clone());
+    no_downloads.events_enabled = Some(true);
     browser.execute(no_downloads).await.map_err(broken)?;
     let mut blank = CreateTargetParams::new("about:blank");
     blank.browser_context_id = Some(context);
@@ -59,7 +63,7 @@ pub(super) async fn load(
         let _ = tab.execute(HandleJavaScriptDialogParams::new(false)).await;
     });
     let reading = async {
-        navigate(&tab, gate, wanted).await?;
+        navigate(browser, &tab, gate, wanted).await?;
         ready(&tab, &wanted.wait_for).await?;
         read(&tab).await
     };
@@ -70,13 +74,35 @@ pub(super) async fn load(
 }
 
 /// Goes to the page; what is answered there must be a page.
-async fn navigate(tab: &Tab, gate: &Gate, wanted: &Wanted) -> Result<(), FetchError> {
+async fn navigate(
+    browser: &Browser,
+    tab: &Tab,
+    gate: &Gate,
+    wanted: &Wanted,
+) -> Result<(), FetchError> {
+    let frame = tab.mainframe().await.map_err(broken)?;
+    let mut downloads = browser.event_listener::<EventDownloadWillBegin>().await.map_err(broken)?;
+    // Navigating to one has no end.
+    let downloaded = async {
+        while let Some(download) = downloads.next().await {
+            if Some(&download.frame_id) == frame.as_ref() {
+                return;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        arrived = arrive(tab, gate, wanted) => arrived,
+        () = downloaded => {
+            Err(FetchError::new(ErrorKind::Malformed, "it is a file to download, not a page"))
+        }
+    }
+}
+
+async fn arrive(tab: &Tab, gate: &Gate, wanted: &Wanted) -> Result<(), FetchError> {
     let mut answers = tab.event_listener::<EventResponseReceived>().await.map_err(broken)?;
     let navigated = tab.execute(NavigateParams::new(wanted.url.as_str())).await;
     let navigated = navigated.map_err(broken)?.result;
-    if navigated.is_download == Some(true) {
-        return Err(FetchError::new(ErrorKind::Malformed, "it is a file to download, not a page"));
-    }
     if let Some(fault) = navigated.error_text {
         return Err(match gate.refused() {
             Some(private) => FetchError::new(ErrorKind::Forbidden, private.to_string()),

@@ -94,7 +94,8 @@ fn answer(request: &Request) -> Response {
              }});</script>"
         ))
         .into_response(),
-        other => panic!("nobody may ask for {other}"),
+        // Browsers ask for an icon.
+        _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use schemas::subject;
 
 use crate::Nats;
 
@@ -62,6 +63,24 @@ impl Nats {
                 fault: fault.to_string(),
             }),
         }
+    }
+
+    /// The bucket of the rules that people have set.
+    pub async fn alert_rules(&self) -> Result<Bucket, BucketError> {
+        let description = "alert rules, with the secrets of their webhooks";
+        self.bucket(subject::ALERT_RULES, description, None).await
+    }
+
+    /// The bucket of how each rule stands.
+    pub async fn alert_state(&self) -> Result<Bucket, BucketError> {
+        let description = "how each alert rule stands, and where TICKS is to be read from";
+        self.bucket(subject::ALERT_STATE, description, None).await
+    }
+
+    /// The bucket of what became of the alerts of each rule that has a webhook.
+    pub async fn alert_deliveries(&self) -> Result<Bucket, BucketError> {
+        let description = "what became of the newest alerts of each rule with a webhook";
+        self.bucket(subject::ALERT_DELIVERIES, description, None).await
     }
 }
 

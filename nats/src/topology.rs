@@ -17,11 +17,14 @@ pub enum Stream {
     Rejected,
     /// Closed candles.
     Candles,
+    /// Rules that have come true.
+    Alerts,
 }
 
 impl Stream {
     /// All streams.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Ticks, Self::Rejected, Self::Candles];
+    pub const ALL: [Self; 5] =
+        [Self::Raw, Self::Ticks, Self::Rejected, Self::Candles, Self::Alerts];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Stream {
             Self::Ticks => subject::TICKS,
             Self::Rejected => subject::TICKS_REJECTED,
             Self::Candles => subject::CANDLES,
+            Self::Alerts => subject::ALERTS,
         }
     }
 
@@ -40,6 +44,7 @@ impl Stream {
             Self::Ticks => subject::ALL_TICKS,
             Self::Rejected => subject::ALL_REJECTED,
             Self::Candles => subject::ALL_CANDLES,
+            Self::Alerts => subject::ALL_ALERTS,
         }
     }
 
@@ -49,7 +54,7 @@ impl Stream {
         match self {
             Self::Ticks => Some("ticks.fence.norm.*"),
             Self::Rejected => Some("ticks.fence.rejected.*"),
-            Self::Raw | Self::Candles => None,
+            Self::Raw | Self::Candles | Self::Alerts => None,
         }
     }
 
@@ -60,6 +65,7 @@ impl Stream {
             Self::Ticks => "normalised ticks, one a message, in event order per symbol",
             Self::Rejected => "payloads that could not be used, unchanged, with the reason",
             Self::Candles => "closed OHLCV candles",
+            Self::Alerts => "alerts: rules that have come true, once per crossing",
         }
     }
 
@@ -158,6 +164,10 @@ pub struct StreamsConfig {
     pub candles_max_age_hours: u64,
     /// How large `CANDLES` may grow, in MiB; the oldest goes first.
     pub candles_max_mib: u64,
+    /// How long `ALERTS` keeps an alert, in hours.
+    pub alerts_max_age_hours: u64,
+    /// How large `ALERTS` may grow, in MiB; the oldest goes first.
+    pub alerts_max_mib: u64,
     /// How long a message id is remembered, so that its second message is dropped, in seconds.
     pub duplicate_window_secs: u64,
     /// How many servers of a NATS cluster keep each stream and bucket: 1, 3 or 5.
@@ -176,6 +186,8 @@ impl Default for StreamsConfig {
             rejected_max_mib: 512,
             candles_max_age_hours: 4 * WEEK,
             candles_max_mib: 256,
+            alerts_max_age_hours: WEEK,
+            alerts_max_mib: 64,
             duplicate_window_secs: 120,
             replicas: 1,
         }
@@ -190,6 +202,7 @@ impl StreamsConfig {
             Stream::Ticks => (self.ticks_max_age_hours, self.ticks_max_mib),
             Stream::Rejected => (self.rejected_max_age_hours, self.rejected_max_mib),
             Stream::Candles => (self.candles_max_age_hours, self.candles_max_mib),
+            Stream::Alerts => (self.alerts_max_age_hours, self.alerts_max_mib),
         }
     }
 }
@@ -228,6 +241,7 @@ mod tests {
         assert_eq!(Stream::of_subject("ticks.norm.AAPL"), Some(Stream::Ticks));
         assert_eq!(Stream::of_subject("ticks.rejected.sim.future"), Some(Stream::Rejected));
         assert_eq!(Stream::of_subject("candles.1m.AAPL"), Some(Stream::Candles));
+        assert_eq!(Stream::of_subject("alerts.AAPL"), Some(Stream::Alerts));
         assert_eq!(Stream::of_subject("candles.running.1m.AAPL"), None);
         assert_eq!(Stream::of_subject("ticks.norm."), None);
         assert_eq!(Stream::of_subject("orders.AAPL"), None);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use schemas::calendar::Calendars;
 use serde::{Deserialize, Serialize};
 
-use crate::{CandlesConfig, Error, validate::RulesConfig};
+use crate::{AlertsConfig, CandlesConfig, Error, validate::RulesConfig};
 
 /// How payloads are processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub partitions: u16,
     /// How candles are made.
     pub candles: CandlesConfig,
+    /// How alert rules are judged and their alerts delivered.
+    pub alerts: AlertsConfig,
     /// What the rules do with an event that breaks them.
     pub rules: RulesConfig,
 }
@@ -44,6 +46,7 @@ impl Default for Config {
             partitions: 15,
             calendars: ["file=XNYS", "alphavantage=XNYS", "alpaca=XNYS"].map(str::to_owned).into(),
             candles: CandlesConfig::default(),
+            alerts: AlertsConfig::default(),
             rules: RulesConfig::default(),
         }
     }

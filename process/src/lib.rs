@@ -5,16 +5,19 @@
 //! - `validate`: from events to ticks that can be trusted.
 //! - `engine`: the loop around them, and the argument why it is exact.
 //! - `candles`: from ticks to candles; one instance makes them, by a lease.
+//! - `alerts`: from ticks to alerts, by the rules that people have set; by a lease, too.
 //!
 //! Several instances share the symbols: each owns some partitions of them, and one that leaves or
 //! dies leaves them to the others.
 
+mod alerts;
 mod candles;
 mod config;
 mod decode;
 mod engine;
 mod leased;
 mod metrics;
+mod store;
 mod validate;
 
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+pub use alerts::AlertsConfig;
 pub use candles::CandlesConfig;
 pub use config::Config;
 pub use validate::{Action, RulesConfig};
@@ -136,6 +140,7 @@ pub async fn run(
         Arc::clone(&load),
     );
     let candles = candles::run(config.candles, calendars, &context, health.check("candles"), &stop);
+    let alerts = alerts::run(config.alerts, &context, health.check("alerts"), &stop);
     let role = Role { name: "lizards-process", listener, router: Router::new(), health, load };
 
     let serving = async {
@@ -150,7 +155,7 @@ pub async fn run(
     });
     let engine = AbortOnDropHandle::new(engine);
     let following = stop.run_until_cancelled(listings.follow(&context.nats));
-    let (served, ended, (), _) = tokio::join!(serving, engine, candles, following);
+    let (served, ended, (), (), _) = tokio::join!(serving, engine, candles, alerts, following);
     served?;
     ended.map_err(|_| Error::Panicked)
 }

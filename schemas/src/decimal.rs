@@ -27,6 +27,9 @@ impl Decimal {
     /// Zero.
     pub const ZERO: Self = Self(rust_decimal::Decimal::ZERO);
 
+    /// One.
+    pub const ONE: Self = Self(rust_decimal::Decimal::ONE);
+
     /// Takes `1.50`, `-3`, `+.5`, and the scientific forms `1e-7` and `1.5E3`; nothing else: no
     /// white space, no grouping, no `NaN`.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {

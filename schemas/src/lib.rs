@@ -3,6 +3,7 @@
 //! No I/O and no async live here. The JSON Schemas of everything that is JSON on a wire are
 //! generated from these types into `schemas/json/`, and a test fails when they drift.
 
+pub mod alert;
 pub mod calendar;
 mod candle;
 mod client;

@@ -10,6 +10,8 @@ pub const TICKS: &str = "TICKS";
 pub const TICKS_REJECTED: &str = "TICKS_REJECTED";
 /// The stream of closed candles.
 pub const CANDLES: &str = "CANDLES";
+/// The stream of alerts.
+pub const ALERTS: &str = "ALERTS";
 
 /// Everything in [`TICKS_RAW`].
 pub const ALL_RAW: &str = "ticks.raw.>";
@@ -22,6 +24,9 @@ pub const ALL_CANDLES: &str = "candles.*.*";
 /// Candles that are running, on their way to whoever listens: no stream stores them.
 pub const ALL_RUNNING_CANDLES: &str = "candles.running.*.*";
 
+/// Everything in [`ALERTS`].
+pub const ALL_ALERTS: &str = "alerts.*";
+
 /// The KV bucket of the newest tick per symbol.
 pub const LAST_PRICE: &str = "last_price";
 /// The KV bucket of live instances.
@@ -30,6 +35,12 @@ pub const REGISTRY: &str = "registry";
 pub const CONFIG: &str = "config";
 /// The KV bucket of the candles that are running: what their maker goes on from.
 pub const CANDLE_STATE: &str = "candles";
+/// The KV bucket of the rules that people have set, with the secrets of their webhooks.
+pub const ALERT_RULES: &str = "alerts";
+/// The KV bucket of how each rule stands: what their judge goes on from.
+pub const ALERT_STATE: &str = "alert_state";
+/// The KV bucket of what became of each rule's newest alerts.
+pub const ALERT_DELIVERIES: &str = "alert_deliveries";
 /// The KV bucket of leases: who owns a source, the processing, the store's writing.
 pub const LEASES: &str = "leases";
 /// The KV bucket of reports: how each instance of `ingest` says that its sources are.
@@ -123,6 +134,11 @@ pub fn running_candle(interval: CandleInterval, symbol: &Symbol) -> String {
     format!("candles.running.{interval}.{}", symbol.token())
 }
 
+/// Where the alerts about a symbol go.
+pub fn alert(symbol: &Symbol) -> String {
+    format!("alerts.{}", symbol.token())
+}
+
 /// The interval and the symbol of a subject that [`candle`] or [`running_candle`] wrote.
 pub fn candle_of(subject: &str) -> Option<(CandleInterval, Symbol)> {
     let rest = subject.strip_prefix("candles.")?;
@@ -145,6 +161,7 @@ mod tests {
         assert_eq!(tick(&brk), "ticks.norm.BRK=2EB");
         assert_eq!(rejected(&sim, Reason::Malformed), "ticks.rejected.sim.malformed");
         assert_eq!(candle(CandleInterval::OneMinute, &brk), "candles.1m.BRK=2EB");
+        assert_eq!(alert(&brk), "alerts.BRK=2EB");
         assert_eq!(running_candle(CandleInterval::OneMinute, &brk), "candles.running.1m.BRK=2EB");
         for subject in ["candles.1m.BRK=2EB", "candles.running.1m.BRK=2EB"] {
             assert_eq!(candle_of(subject), Some((CandleInterval::OneMinute, brk.clone())));

@@ -49,10 +49,9 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::leased::hold;
+use crate::{leased::hold, store::Store};
 pub use config::CandlesConfig;
 use metrics::Metrics;
-use saved::Store;
 use session::{Fault, Session};
 
 /// The lease of the one who makes candles.

@@ -1,11 +1,6 @@
-//! What is saved of the candles that are running, and where.
+//! What is saved of the candles that are running.
 
-use std::error::Error;
-
-use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
-use nats::Bucket;
 use schemas::{CandleUpdate, Source, Symbol};
 use serde::{Deserialize, Serialize};
 
@@ -33,44 +28,6 @@ pub(super) struct Saved {
     pub(super) snapshot: Snapshot,
     /// The revision of its key.
     pub(super) revision: u64,
-}
-
-/// Why something could not be loaded or saved.
-pub(super) type StoreFault = Box<dyn Error + Send + Sync>;
-
-/// Where it is saved.
-#[async_trait]
-pub(super) trait Store: Send + Sync {
-    /// Every key that has a value, with it and its revision.
-    async fn load(&self) -> Result<Vec<(String, Bytes, u64)>, StoreFault>;
-
-    /// Sets a key that is still at this revision, or has no value where there is none. `None`
-    /// where that is not so; otherwise its new revision.
-    async fn save(
-        &self,
-        key: &str,
-        value: Bytes,
-        revision: Option<u64>,
-    ) -> Result<Option<u64>, StoreFault>;
-}
-
-#[async_trait]
-impl Store for Bucket {
-    async fn load(&self) -> Result<Vec<(String, Bytes, u64)>, StoreFault> {
-        Ok(self.entries().await?)
-    }
-
-    async fn save(
-        &self,
-        key: &str,
-        value: Bytes,
-        revision: Option<u64>,
-    ) -> Result<Option<u64>, StoreFault> {
-        Ok(match revision {
-            Some(revision) => self.update(key, value, revision).await?,
-            None => self.create(key, value).await?,
-        })
-    }
 }
 
 /// The key of a symbol.

@@ -18,10 +18,11 @@ use tracing::{error, warn};
 use super::{
     Maker,
     book::{Book, Emission},
-    saved::{self, POSITION, Saved, StoreFault},
+    saved::{self, POSITION, Saved},
     series::Stored,
     trade::Trade,
 };
+use crate::store::StoreFault;
 
 /// How many candles may wait for their receipt, and how many more to be sent before no trade is
 /// read.

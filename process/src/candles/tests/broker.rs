@@ -18,7 +18,7 @@ use nats::{
 use schemas::headers;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::saved::{Store, StoreFault};
+use crate::store::{Store, StoreFault};
 
 /// What happens to the call that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,10 @@ impl Store for Fake {
             state.keys.insert(key.to_owned(), (value, state.revision));
             Some(state.revision)
         })?)
+    }
+
+    async fn delete(&self, _: &str, _: u64) -> Result<(), StoreFault> {
+        panic!("candles delete nothing")
     }
 }
 

@@ -178,7 +178,7 @@ impl State {
             Stream::Raw => &mut self.raw,
             Stream::Ticks => &mut self.ticks,
             Stream::Rejected => &mut self.rejected,
-            Stream::Candles => panic!("nothing processes candles"),
+            Stream::Candles | Stream::Alerts => panic!("not the business of the engine"),
         }
     }
 

@@ -97,7 +97,12 @@ impl RoleName {
             }
             Self::Provide => {
                 let calendars = config.process.calendars()?;
-                provide::run(config.provide, calendars, context, listener, data_dir).await?;
+                let alerts = provide::AlertLimits {
+                    max_rules: config.process.alerts.max_rules,
+                    allow_private_webhooks: config.process.alerts.allow_private_webhooks,
+                };
+                provide::run(config.provide, calendars, alerts, context, listener, data_dir)
+                    .await?;
             }
             Self::Gateway => gateway::run(config.gateway, context, listener).await?,
         }

@@ -46,7 +46,8 @@ pub(crate) async fn run(config: &Config, symbols: &[String]) -> Result<()> {
             }
             ServerMessage::Subscribed(_)
             | ServerMessage::Heartbeat { .. }
-            | ServerMessage::Candle { .. } => {}
+            | ServerMessage::Candle { .. }
+            | ServerMessage::Alert { .. } => {}
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Personal,
     /// `PUT` and `DELETE`: they change something that all instances of the service follow.
     Change,
+    /// Whatever method: each answer is for its caller alone, and never kept.
+    Own,
     /// `GET`, and the answer goes on for ever: it is passed on as it comes, from the least loaded
     /// instance.
     Stream,
@@ -37,18 +39,19 @@ impl Kind {
             Self::Shared | Self::Stream | Self::Tunnel => MethodFilter::GET,
             Self::Personal => MethodFilter::POST,
             Self::Change => MethodFilter::PUT.or(MethodFilter::DELETE),
+            Self::Own => MethodFilter::GET.or(MethodFilter::POST).or(MethodFilter::DELETE),
         }
     }
 
     pub(crate) fn balance(self) -> Balance {
         match self {
-            Self::Shared | Self::Change => Balance::RoundRobin,
+            Self::Shared | Self::Change | Self::Own => Balance::RoundRobin,
             Self::Personal | Self::Stream | Self::Tunnel => Balance::LeastLoaded,
         }
     }
 }
 
-pub(crate) const ROUTES: [Route; 13] = [
+pub(crate) const ROUTES: [Route; 15] = [
     route("/sources", INGEST, Kind::Shared),
     route("/sources/{name}", INGEST, Kind::Shared),
     route("/sources/{name}", INGEST, Kind::Change),
@@ -61,6 +64,8 @@ pub(crate) const ROUTES: [Route; 13] = [
     route("/ticks/{symbol}", INGEST, Kind::Personal),
     route("/candles/{symbol}", PROVIDE, Kind::Shared),
     route("/symbols", PROVIDE, Kind::Shared),
+    route("/alerts", PROVIDE, Kind::Own),
+    route("/alerts/{id}", PROVIDE, Kind::Own),
     route("/events", PROVIDE, Kind::Stream),
     route("/ws", PROVIDE, Kind::Tunnel),
 ];

@@ -132,8 +132,9 @@ impl Bucket {
     /// All keys that have a value, with it and its revision, as they are now.
     pub async fn entries(&self) -> Result<Vec<(String, Bytes, u64)>, BucketError> {
         let fault = |fault: &dyn ToString| self.fault("read", fault.to_string());
-        let status = self.0.status().await.map_err(|f| fault(&f))?;
-        if status.values() == 0 {
+        // Not `status()`: that tells how it was when the bucket was opened.
+        let info = self.0.stream.get_info().await.map_err(|f| fault(&f))?;
+        if info.state.messages == 0 {
             // Whoever watches an empty bucket waits for its first change.
             return Ok(Vec::new());
         }

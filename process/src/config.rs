@@ -80,6 +80,7 @@ impl Config {
         }
         self.calendars()?;
         self.rules.validate()?;
+        self.alerts.validate()?;
         self.candles.validate()
     }
 

@@ -140,7 +140,8 @@ pub async fn run(
         Arc::clone(&load),
     );
     let candles = candles::run(config.candles, calendars, &context, health.check("candles"), &stop);
-    let alerts = alerts::run(config.alerts, &context, health.check("alerts"), &stop);
+    let checks = [health.check("alerts"), health.check("webhooks")];
+    let alerts = alerts::run(config.alerts, &context, checks, &stop);
     let role = Role { name: "lizards-process", listener, router: Router::new(), health, load };
 
     let serving = async {

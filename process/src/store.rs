@@ -15,6 +15,9 @@ pub(crate) trait Store: Send + Sync {
     /// Every key that has a value, with it and its revision.
     async fn load(&self) -> Result<Vec<(String, Bytes, u64)>, StoreFault>;
 
+    /// The value of a key.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreFault>;
+
     /// Sets a key that is still at this revision, or has no value where there is none. `None`
     /// where that is not so; otherwise its new revision.
     async fn save(
@@ -32,6 +35,10 @@ pub(crate) trait Store: Send + Sync {
 impl Store for Bucket {
     async fn load(&self) -> Result<Vec<(String, Bytes, u64)>, StoreFault> {
         Ok(self.entries().await?)
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreFault> {
+        Ok(Bucket::get(self, key).await?.map(|(value, _)| value))
     }
 
     async fn save(

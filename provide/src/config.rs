@@ -183,7 +183,7 @@ impl WebSocketConfig {
                 let fault = format!("the key of {name:?} is shorter than {MIN_API_KEY} bytes");
                 return refuse("api_keys", fault);
             }
-            if let Err(text) = Permit::parse(symbols) {
+            if let Err(text) = Permit::parse(name, symbols) {
                 let fault = format!("{text:?}, of {name:?}, is neither a symbol nor a wildcard");
                 return refuse("api_keys", fault);
             }

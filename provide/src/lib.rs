@@ -7,12 +7,15 @@
 //! - `websocket`: `/ws`, the connections and their subscriptions; `events`: the same as
 //!   Server-Sent Events.
 //! - [`wire`]: WebSocket frames, read and written in memory.
+//! - `alerts`: the alert rules over HTTP, and what fires for WebSocket clients.
 //! - `access`: who may connect, and what for.
 //! - `session`: `POST /session`; `query`: quotes, ticks, candles and symbols.
 
 mod access;
+mod alerts;
 mod candles;
 mod config;
+mod encoded;
 mod events;
 mod hub;
 mod metrics;
@@ -32,12 +35,14 @@ use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tracing::warn;
 
 use access::Access;
+use alerts::AlertHub;
 use candles::CandleHub;
 use hub::{Hub, Readers};
 use store::StoreError;
 use websocket::{Connections, Server};
 
 pub use access::own_token;
+pub use alerts::AlertLimits;
 pub use config::{ApiKey, Config, ConfigError, WebSocketConfig};
 pub use writer::WRITER_LEASE;
 
@@ -62,10 +67,11 @@ pub enum Error {
 }
 
 /// Stores and serves until shutdown, then tells the clients to go elsewhere and drains.
-/// `calendars` say which day a trade is of.
+/// `calendars` say which day a trade is of, `limits` which alert rules may be set.
 pub async fn run(
     config: Config,
     calendars: Calendars,
+    limits: AlertLimits,
     context: Context,
     listener: TcpListener,
     data_dir: &Path,
@@ -78,11 +84,12 @@ pub async fn run(
         Arc::new(Hub::new(shards(), config.websocket.coalesce(), config.websocket.io_uring)),
         Connections::default(),
     );
-    let candles = Arc::new(CandleHub::default());
+    let (candles, alerts) = (Arc::new(CandleHub::default()), Arc::new(AlertHub::default()));
     let access = Arc::new(Access::new(&config.websocket));
     let server = Arc::new(Server {
         hub: Arc::clone(&hub),
         candles: Arc::clone(&candles),
+        alerts: Arc::clone(&alerts),
         readers: Arc::new(Readers::new(Arc::clone(&context.broker))),
         access: Arc::clone(&access),
         config: config.websocket.clone(),
@@ -91,6 +98,7 @@ pub async fn run(
     });
     let router = websocket::router(Arc::clone(&server))
         .merge(events::router(server))
+        .merge(alerts::router(Arc::new(context.nats.clone()), Arc::clone(&access), limits))
         .merge(session::router(access, &config.websocket.public_url))
         .merge(query::router(reader));
     let role =
@@ -108,6 +116,8 @@ pub async fn run(
     let symbols = hub::follow_announced(hub, nats, health.check("symbols"), shutdown);
     parts.spawn(symbols.map(Ok));
     let (broker, nats) = (Arc::clone(&context.broker), context.nats.clone());
+    let alerts = alerts::follow(alerts, Arc::clone(&broker), context.shutdown.clone());
+    parts.spawn(alerts.map(Ok));
     let candles = candles::follow(candles, broker, nats, context.shutdown.clone());
     parts.spawn(candles.map(Ok));
     parts.spawn(async move {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{CandleUpdate, Flag, Source, tick::Utc};
+use crate::{CandleUpdate, Flag, Source, alert::Alert, tick::Utc};
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct Subscribe {
     /// and then the ones that are running. A start in the past, and conflation, are for prices only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candles: Vec<String>,
+    /// Alerts of these rules, by their ids, or `*` for all that this client may see, from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
     /// At most one update per symbol in so many milliseconds, always the newest. It holds for the
     /// whole connection; 0 turns it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +63,9 @@ pub struct Unsubscribe {
     /// Only their candles of these lengths; where there are none, prices and all candles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candles: Vec<String>,
+    /// Alerts of these rules, or `*`, as they were subscribed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
     /// Echoed in the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -83,6 +89,11 @@ pub enum ServerMessage {
     Candle {
         /// The candle.
         data: CandleUpdate,
+    },
+    /// A rule has come true.
+    Alert {
+        /// Which, and with what.
+        data: Alert,
     },
     /// Something the client asked for cannot be done; the connection goes on.
     Error(ClientError),
@@ -142,6 +153,9 @@ pub struct Subscribed {
     /// Those of which it receives candles, by length.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub candles: BTreeMap<String, Vec<String>>,
+    /// The rules of which it receives alerts, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
     /// The `id` of the request it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -230,6 +244,10 @@ impl ServerMessage {
             data: CandleUpdate,
         }
         #[derive(Deserialize)]
+        struct Fired {
+            data: Alert,
+        }
+        #[derive(Deserialize)]
         struct Heartbeat {
             seq: u64,
         }
@@ -239,6 +257,7 @@ impl ServerMessage {
                 Self::PriceUpdate { replay, data }
             }
             "candle" => Self::Candle { data: serde_json::from_str::<Candle>(text)?.data },
+            "alert" => Self::Alert { data: serde_json::from_str::<Fired>(text)?.data },
             "error" => Self::Error(serde_json::from_str(text)?),
             "subscribed" => Self::Subscribed(serde_json::from_str(text)?),
             "heartbeat" => Self::Heartbeat { seq: serde_json::from_str::<Heartbeat>(text)?.seq },

@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Candle, Symbol, Tick, tick::Utc};
+use crate::{
+    Candle, Symbol, Tick,
+    alert::{AlertStatus, Condition, Delivery},
+    tick::Utc,
+};
 
 /// `GET /sources`: where prices are fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -217,4 +221,54 @@ pub struct Instance {
     /// When it first registered, UTC.
     #[schemars(with = "Utc")]
     pub registered_at: Timestamp,
+}
+
+/// The body of `POST /alerts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NewAlertRule {
+    /// When to fire.
+    pub condition: Condition,
+    /// Where to post alerts to, if anywhere: an address of the public internet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
+}
+
+/// An alert rule: the answer of `POST /alerts`, and an entry of `GET /alerts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertRuleInfo {
+    /// Its id.
+    pub id: String,
+    /// When it fires.
+    pub condition: Condition,
+    /// Where its alerts are posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
+    /// What signs them, as Standard Webhooks has it (`whsec_…`): shown once, when the rule is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<String>,
+    /// When it was set, UTC.
+    #[schemars(with = "Utc")]
+    pub created_at: Timestamp,
+}
+
+/// `GET /alerts`: the rules, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertRules {
+    /// All that the caller has set; where API keys are off, all.
+    pub alerts: Vec<AlertRuleInfo>,
+}
+
+/// `GET /alerts/{id}`: a rule and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertRuleDetails {
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: AlertRuleInfo,
+    /// How it stood when that was last saved, some seconds ago; `null` until it is judged. Ticks count
+    /// from then on.
+    pub status: Option<AlertStatus>,
+    /// The receiver has answered 410 Gone: nothing is posted to it any more.
+    pub webhook_gone: bool,
+    /// What became of its newest alerts with its webhook, newest first; at most 20.
+    pub deliveries: Vec<Delivery>,
 }

@@ -286,8 +286,13 @@ mod tests {
             ServerMessage::Subscribed(Subscribed {
                 symbols: vec!["A".into()],
                 candles: Default::default(),
+                alerts: vec!["*".into()],
                 id: None,
             }),
+            ServerMessage::from_json(
+                r#"{"type":"alert","data":{"id":"r-7","rule":"r","condition":"A > 1.50","symbol":"A","value":"1.60","bound":"1.50","price":"1.60","ts":"2024-09-14T12:34:56Z","source":"sim","seq":7}}"#,
+            )
+            .unwrap(),
             ServerMessage::Heartbeat { seq: u64::MAX },
             ServerMessage::Closing(Closing {
                 reason: CloseReason::TooSlow,

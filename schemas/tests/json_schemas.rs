@@ -23,6 +23,10 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("symbols", schema_for!(schemas::http::Symbols)),
         ("services", schema_for!(schemas::http::Services)),
         ("service_entry", schema_for!(schemas::http::ServiceEntry)),
+        ("alert", schema_for!(schemas::alert::Alert)),
+        ("new_alert_rule", schema_for!(schemas::http::NewAlertRule)),
+        ("alert_rules", schema_for!(schemas::http::AlertRules)),
+        ("alert_rule_details", schema_for!(schemas::http::AlertRuleDetails)),
         ("register_instance", schema_for!(schemas::http::RegisterInstance)),
     ]
 }

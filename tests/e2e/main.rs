@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod access;
+mod alerts;
 mod archive;
 mod bench;
 mod broker_conformance;

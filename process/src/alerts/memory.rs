@@ -87,7 +87,9 @@ impl Memory {
                 let Some((_, volume)) = self.volumes.back() else { return Verdict::Silent };
                 let measured = |holds, bound| Measured { holds, is_anew, value: *volume, bound };
                 match bound {
-                    VolumeBound::Size(size) => Verdict::Judged(measured(holds(volume, size), *size)),
+                    VolumeBound::Size(size) => {
+                        Verdict::Judged(measured(holds(volume, size), *size))
+                    }
                     VolumeBound::Average { .. } if self.volumes.len() < kept => Verdict::Silent,
                     VolumeBound::Average { factor, windows } => self
                         .against_average(*factor, *windows)

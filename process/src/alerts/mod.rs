@@ -32,6 +32,7 @@ mod session;
 mod tests;
 mod tick;
 mod watch;
+mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
@@ -67,15 +68,17 @@ impl Judge {
     }
 }
 
-/// Judges the rules until told to stop, whenever this instance is the one that does.
+/// Judges the rules and delivers their alerts until told to stop, whenever this instance is the one
+/// that does. The first check is that of the judging.
 pub(crate) async fn run(
     config: AlertsConfig,
     context: &Context,
-    check: Check,
+    [check, delivery]: [Check; 2],
     stop: &CancellationToken,
 ) {
     if !config.enabled {
-        return check.pass();
+        check.pass();
+        return delivery.pass();
     }
     let (send, rules) = rules::channel();
     let judging = async {
@@ -88,7 +91,9 @@ pub(crate) async fn run(
             warn!("another instance may judge the rules now; standing by");
         }
     };
-    tokio::join!(judging, stop.run_until_cancelled(rules::follow(&context.nats, send)));
+    let delivering = webhook::run(&config, context, &rules, delivery, stop);
+    let following = stop.run_until_cancelled(rules::follow(&context.nats, send));
+    tokio::join!(judging, delivering, following);
 }
 
 /// An instance that holds the lease.

@@ -139,6 +139,8 @@ impl<'a> Session<'a> {
         if ticks.last_sequence < self.read {
             warn!("TICKS was made anew; the rules go on with what is in it");
             self.read = 0;
+            // What is in ALERTS is about the stream before.
+            self.position = Position { ticks: 0, alerts: u64::MAX };
             self.book.begin_again();
             self.is_saving = true;
         }
@@ -200,7 +202,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn reader(&self) -> Result<Option<Box<dyn Reader>>, BrokerError> {
+    async fn reader(&mut self) -> Result<Option<Box<dyn Reader>>, BrokerError> {
         if self.symbols.is_empty() {
             return Ok(None);
         }
@@ -285,11 +287,16 @@ impl<'a> Session<'a> {
     async fn save(&mut self) -> Result<(), Fault> {
         let mut unsaved: Vec<_> = self.book.unsaved().collect();
         for batch in unsaved.chunks_mut(AT_ONCE) {
-            let saving = batch.iter().map(async |watch| {
-                let value = serde_json::to_vec(watch.state())?;
-                let key = saved::key(&watch.rule.id);
-                self.judge.store.save(&key, value.into(), watch.revision).await
-            });
+            let values: Vec<(String, Bytes, Option<u64>)> = batch
+                .iter()
+                .map(|watch| {
+                    let value = serde_json::to_vec(watch.state()).map_err(StoreFault::from)?;
+                    Ok((saved::key(&watch.rule.id), value.into(), watch.revision))
+                })
+                .collect::<Result<_, Fault>>()?;
+            let saving = values
+                .iter()
+                .map(|(key, value, revision)| self.judge.store.save(key, value.clone(), *revision));
             for (saved, watch) in join_all(saving).await.into_iter().zip(batch) {
                 watch.revision = Some(saved?.ok_or(Fault::TakenOver)?);
                 watch.is_unsaved = false;

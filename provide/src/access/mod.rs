@@ -71,13 +71,7 @@ impl Access {
     /// of the configuration.
     pub(crate) fn issue(&self, headers: &HeaderMap) -> Result<Option<Issued>, Problem> {
         let Some(authority) = &self.authority else { return Ok(None) };
-        let key = bearer(headers).ok_or_else(|| {
-            unauthorized("an API key is needed: send it as Authorization: Bearer <key>")
-        })?;
-        let holder = authority
-            .holders
-            .get(&authority.signer.digest(key.as_bytes()))
-            .ok_or_else(|| unauthorized("the API key is not known"))?;
+        let holder = authority.holder(headers)?;
         let expires_at = Timestamp::now() + authority.lifetime;
         let token = authority.signer.sign(&Claims {
             sub: holder.name.clone(),
@@ -86,6 +80,17 @@ impl Access {
             nbf: None,
         });
         Ok(Some(Issued { token, expires_at }))
+    }
+
+    /// What whoever sent these headers may have, by its API key. 401 without one of the
+    /// configuration, where one is needed.
+    pub(crate) fn holder(&self, headers: &HeaderMap) -> Result<Permit, Problem> {
+        let Some(authority) = &self.authority else { return Ok(Permit::All) };
+        let Holder { name, symbols } = authority.holder(headers)?;
+        Permit::parse(name, symbols).map_err(|text| {
+            // The configuration was checked for that.
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{text:?} is no symbol"))
+        })
     }
 
     /// What whoever sent these headers may subscribe to, with the token of the address if there is
@@ -111,7 +116,20 @@ impl Access {
             .signer
             .verify(token, Timestamp::now())
             .map_err(|invalid| refuse(invalid.to_string()))?;
-        Permit::parse(&claims.symbols).map_err(|text| refuse(format!("{text:?} is no symbol")))
+        Permit::parse(&claims.sub, &claims.symbols)
+            .map_err(|text| refuse(format!("{text:?} is no symbol")))
+    }
+}
+
+impl Authority {
+    /// Who shows an API key in these headers.
+    fn holder(&self, headers: &HeaderMap) -> Result<&Holder, Problem> {
+        let key = bearer(headers).ok_or_else(|| {
+            unauthorized("an API key is needed: send it as Authorization: Bearer <key>")
+        })?;
+        self.holders
+            .get(&self.signer.digest(key.as_bytes()))
+            .ok_or_else(|| unauthorized("the API key is not known"))
     }
 }
 

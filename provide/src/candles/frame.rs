@@ -1,15 +1,10 @@
 //! A candle as finished WebSocket frames, encoded once for all who receive it.
 
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::{CandleInterval, CandleUpdate, ServerMessage, Symbol};
 
-use crate::{
-    hub::Format,
-    wire::{Kind, encode},
-};
+use crate::{encoded::Encoded, hub::Format};
 
 /// One `candle`. Shared by reference, with what was made of it.
 #[derive(Debug)]
@@ -22,9 +17,7 @@ pub(crate) struct CandleFrame {
     pub(crate) start: Timestamp,
     /// Its time is over.
     pub(crate) closed: bool,
-    message: ServerMessage,
-    json: OnceLock<Bytes>,
-    msgpack: OnceLock<Bytes>,
+    encoded: Encoded,
 }
 
 impl CandleFrame {
@@ -36,23 +29,12 @@ impl CandleFrame {
             interval: data.candle.interval,
             start: data.candle.start,
             closed: data.closed,
-            message: ServerMessage::Candle { data },
-            json: OnceLock::new(),
-            msgpack: OnceLock::new(),
+            encoded: Encoded::new(ServerMessage::Candle { data }),
         })
     }
 
     /// The finished frame, header and all. A clone shares the bytes.
     pub(crate) fn bytes(&self, format: Format) -> &Bytes {
-        match format {
-            // Only a map with keys that are no strings cannot be JSON, and no message has one.
-            Format::Json => self.json.get_or_init(|| {
-                let text = serde_json::to_vec(&self.message).unwrap_or_default();
-                encode::message(Kind::Text, &text)
-            }),
-            Format::Msgpack => self
-                .msgpack
-                .get_or_init(|| encode::message(Kind::Binary, &self.message.to_msgpack())),
-        }
+        self.encoded.bytes(format)
     }
 }

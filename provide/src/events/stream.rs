@@ -92,6 +92,7 @@ impl Stream {
         self.events.message(&ServerMessage::Subscribed(Subscribed {
             symbols,
             candles: Default::default(),
+            alerts: Vec::new(),
             id,
         }));
         let snapshot = std::mem::take(&mut self.snapshot);

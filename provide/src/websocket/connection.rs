@@ -18,10 +18,11 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Server, allowance::Allowance, candles::Candles, handshake::Terms, request, selection::Limits,
-    subscriptions::Subscriptions, voice::Voice,
+    Server, alerts::Alerts, allowance::Allowance, candles::Candles, handshake::Terms, request,
+    selection::Limits, subscriptions::Subscriptions, voice::Voice,
 };
 use crate::{
+    alerts::AlertQueue,
     candles::CandleQueue,
     hub::{self, Format, Outbox, Pipe},
     metrics,
@@ -109,12 +110,16 @@ impl Connection {
         let mut heartbeat = interval_at(Instant::now() + period, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let voice = Voice::new(Arc::clone(&pipe), terms.compression);
+        let max_symbols = server.config.max_symbols;
+        let alerts =
+            Alerts::new(Arc::clone(&server.alerts), terms.permit.clone(), capacity, max_symbols);
         let subscriptions = Subscriptions::new(
             Arc::clone(&server.hub),
             Arc::clone(&server.readers),
             voice.clone(),
-            Limits { permit: terms.permit, max_symbols: server.config.max_symbols },
+            Limits { permit: terms.permit, max_symbols },
             Candles::new(Arc::clone(&server.candles), capacity),
+            alerts,
             capacity,
         );
         let decoder = Decoder::new(server.config.max_message_bytes, terms.compression);
@@ -182,13 +187,14 @@ impl Connection {
             }
             let queued = self.pipe.queued();
             let mut has_taken = self.pipe.is_clear() && self.subscriptions.forward(BATCH);
-            has_taken |= queued <= ROOM && self.subscriptions.forward_candles(BATCH);
+            has_taken |= queued <= ROOM && self.subscriptions.forward_few(BATCH);
             self.subscriptions.settle();
             let has_room = queued <= ROOM;
             let may_replay = has_room && self.subscriptions.is_replaying();
             let pause = self.subscriptions.pause();
             let outbox = self.subscriptions.outbox();
             let candles = self.subscriptions.candles();
+            let alerts = self.subscriptions.alerts();
             let interest = match (has_room, self.pipe.is_blocked()) {
                 (true, false) => Interest::READABLE,
                 (true, true) => Interest::READABLE | Interest::WRITABLE,
@@ -202,6 +208,7 @@ impl Connection {
                 () = self.pipe.woken() => {}
                 () = filled(outbox.as_deref()), if outbox.is_some() => {}
                 () = came(candles.as_deref()), if has_room && candles.is_some() => {}
+                () = fired(alerts.as_deref()), if has_room && alerts.is_some() => {}
                 () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {}
                 // There may be more in the outbox.
                 () = tokio::task::yield_now(), if has_taken => {}
@@ -358,6 +365,14 @@ async fn filled(outbox: Option<&Outbox>) {
 async fn came(candles: Option<&CandleQueue>) {
     match candles {
         Some(candles) => candles.woken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when an alert came. Cancel safe.
+async fn fired(alerts: Option<&AlertQueue>) {
+    match alerts {
+        Some(alerts) => alerts.woken().await,
         None => std::future::pending().await,
     }
 }

@@ -1,5 +1,6 @@
 //! `/ws`: the WebSocket protocol of section 2 of the contract.
 
+mod alerts;
 mod allowance;
 mod candles;
 mod conflation;
@@ -28,6 +29,7 @@ use tracing::debug;
 
 use crate::{
     access::Access,
+    alerts::AlertHub,
     candles::CandleHub,
     config::WebSocketConfig,
     hub::{Hub, Readers},
@@ -44,6 +46,7 @@ pub(crate) use selection::{Limits, explain, start};
 pub(crate) struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) candles: Arc<CandleHub>,
+    pub(crate) alerts: Arc<AlertHub>,
     pub(crate) readers: Arc<Readers>,
     pub(crate) access: Arc<Access>,
     pub(crate) config: WebSocketConfig,

@@ -18,6 +18,7 @@ pub(crate) struct Query {
     speed: Option<u32>,
     id: Option<String>,
     candles: Option<String>,
+    alerts: Option<String>,
     token: Option<String>,
 }
 
@@ -57,7 +58,8 @@ impl Query {
     /// The `subscribe` that the address stands for; `None` where it asks for nothing. A symbol
     /// with a comma in its name cannot be asked for here.
     pub(super) fn into_request(self) -> Option<ClientMessage> {
-        if self.symbols.is_none() && self.conflate_ms.is_none() && self.candles.is_none() {
+        let asks = [&self.symbols, &self.candles, &self.alerts].into_iter().any(Option::is_some);
+        if !asks && self.conflate_ms.is_none() {
             return None;
         }
         Some(ClientMessage::Subscribe(self.into_subscribe()))
@@ -65,9 +67,9 @@ impl Query {
 
     /// The same, whatever it asks for.
     pub(crate) fn into_subscribe(self) -> Subscribe {
-        let Self { symbols, candles, conflate_ms, from_seq, from_time, speed, id, .. } = self;
-        let (symbols, candles) = (list(symbols), list(candles));
-        Subscribe { symbols, candles, conflate_ms, from_seq, from_time, speed, id }
+        let Self { conflate_ms, from_seq, from_time, speed, id, .. } = self;
+        let [symbols, candles, alerts] = [self.symbols, self.candles, self.alerts].map(list);
+        Subscribe { symbols, candles, alerts, conflate_ms, from_seq, from_time, speed, id }
     }
 }
 

@@ -16,12 +16,14 @@ use schemas::{
 use tokio::time::Instant;
 
 use super::{
+    alerts::Alerts,
     candles::{self, Candles},
     conflation::Conflation,
     selection::{Limits, explain, start},
     voice::Voice,
 };
 use crate::{
+    alerts::AlertQueue,
     candles::CandleQueue,
     hub::{
         Fault, Frame, Hub, Interest, Outbox, Position, Progress, Readers, Replay, ReplayId,
@@ -40,6 +42,7 @@ pub(super) struct Subscriptions {
     voice: Voice,
     limits: Limits,
     candles: Candles,
+    alerts: Alerts,
     queue_frames: usize,
     interest: Interest,
     /// Where ticks come that are for this connection alone; `None` while it rides a lane with all
@@ -63,6 +66,7 @@ impl Subscriptions {
         voice: Voice,
         limits: Limits,
         candles: Candles,
+        alerts: Alerts,
         queue_frames: usize,
     ) -> Self {
         Self {
@@ -71,6 +75,7 @@ impl Subscriptions {
             voice,
             limits,
             candles,
+            alerts,
             queue_frames,
             interest: Interest::default(),
             private: None,
@@ -84,6 +89,7 @@ impl Subscriptions {
     /// Did more come for this connection alone than it takes?
     pub(super) fn has_overflowed(&self) -> bool {
         self.candles.has_overflowed()
+            || self.alerts.has_overflowed()
             || self.private.as_ref().is_some_and(|private| private.outbox.overflowed().is_some())
     }
 
@@ -102,9 +108,15 @@ impl Subscriptions {
         self.candles.queue()
     }
 
-    /// Writes candles that wait, at most `count`. False where there are none.
-    pub(super) fn forward_candles(&self, count: usize) -> bool {
-        self.candles.forward(&self.voice, count)
+    /// Where alerts come, if it follows any.
+    pub(super) fn alerts(&self) -> Option<Arc<AlertQueue>> {
+        self.alerts.queue()
+    }
+
+    /// Writes candles and alerts that wait, at most `count` of each. False where there are none.
+    pub(super) fn forward_few(&self, count: usize) -> bool {
+        let candles = self.candles.forward(&self.voice, count);
+        self.alerts.forward(&self.voice, count) || candles
     }
 
     /// Does what a client asks for, and answers.
@@ -141,6 +153,8 @@ impl Subscriptions {
         let (intervals, errors) = candles::intervals(&request.candles, request.id.as_ref());
         errors.into_iter().for_each(|error| self.voice.error(error));
         let candles = self.candles.follow(&intervals, &selectors);
+        let errors = self.alerts.follow(&request.alerts, request.id.as_ref());
+        errors.into_iter().for_each(|error| self.voice.error(error));
         let current = self.interest.clone();
         let fresh: Vec<_> =
             selectors.into_iter().filter(|it| self.interest.insert(it.clone())).collect();
@@ -160,6 +174,7 @@ impl Subscriptions {
     }
 
     fn unsubscribe(&mut self, request: Unsubscribe) {
+        self.alerts.forget(&request.alerts);
         let named: Vec<_> = request.symbols.iter().filter_map(|it| Selector::parse(it)).collect();
         if !request.candles.is_empty() {
             let (intervals, errors) = candles::intervals(&request.candles, request.id.as_ref());
@@ -193,6 +208,7 @@ impl Subscriptions {
         ServerMessage::Subscribed(Subscribed {
             symbols: self.interest.names(),
             candles: self.candles.follows(),
+            alerts: self.alerts.follows(),
             id,
         })
     }

@@ -46,7 +46,11 @@ impl<'a> Parser<'a> {
             let comparison = self.comparison()?;
             let bound = self.number()?;
             self.expect('%')?;
-            return Ok(Condition { symbol, measure: Measure::Change { window, bound }, comparison });
+            return Ok(Condition {
+                symbol,
+                measure: Measure::Change { window, bound },
+                comparison,
+            });
         }
         if self.function("volume") {
             let (symbol, window) = self.symbol_and_window()?;
@@ -58,7 +62,11 @@ impl<'a> Parser<'a> {
                 return self.fault("a volume is compared with > or >=");
             }
             let bound = self.volume_bound()?;
-            return Ok(Condition { symbol, measure: Measure::Volume { window, bound }, comparison });
+            return Ok(Condition {
+                symbol,
+                measure: Measure::Volume { window, bound },
+                comparison,
+            });
         }
         let symbol = self.symbol()?;
         let comparison = self.comparison()?;

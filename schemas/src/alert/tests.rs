@@ -86,7 +86,8 @@ fn a_fault_says_where_it_is() {
 
 #[test]
 fn an_address_of_a_webhook_is_checked() {
-    for text in ["https://example.com/hook?key=1", "http://example.com:8080", "https://[2600::1]/"] {
+    for text in ["https://example.com/hook?key=1", "http://example.com:8080", "https://[2600::1]/"]
+    {
         assert!(WebhookUrl::parse(text).is_ok(), "{text}");
     }
     for (text, fault) in [

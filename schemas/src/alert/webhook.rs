@@ -127,7 +127,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         octets,
         // This network, shared address space, protocol assignments, the old 6to4 relays,
         // benchmarking, and all that is reserved.
-        [0, ..] | [100, 64..=127, ..] | [192, 0, 0, _] | [192, 88, 99, _] | [198, 18..=19, ..]
+        [0, ..]
+            | [100, 64..=127, ..]
+            | [192, 0, 0, _]
+            | [192, 88, 99, _]
+            | [198, 18..=19, ..]
             | [240..=255, ..]
     ) || address.is_private()
         || address.is_loopback()

@@ -20,32 +20,32 @@ use crate::store::{Store, StoreFault};
 
 /// What happens to the call that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     BeforeEffect,
     AfterEffect,
 }
 
 #[derive(Clone)]
-pub(super) struct Fake(Arc<Mutex<State>>);
+pub(crate) struct Fake(Arc<Mutex<State>>);
 
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) ticks: Vec<Message>,
-    pub(super) alerts: Vec<Message>,
-    pub(super) keys: BTreeMap<String, (Bytes, u64)>,
+pub(crate) struct State {
+    pub(crate) ticks: Vec<Message>,
+    pub(crate) alerts: Vec<Message>,
+    pub(crate) keys: BTreeMap<String, (Bytes, u64)>,
     /// The patterns of the readers of `TICKS` that were opened.
-    pub(super) asked: Vec<Vec<String>>,
+    pub(crate) asked: Vec<Vec<String>>,
     revision: u64,
-    pub(super) calls: usize,
-    pub(super) failure: Option<(usize, Failure)>,
+    pub(crate) calls: usize,
+    pub(crate) failure: Option<(usize, Failure)>,
 }
 
 impl Fake {
-    pub(super) fn new(ticks: Vec<Message>) -> Self {
+    pub(crate) fn new(ticks: Vec<Message>) -> Self {
         Self(Arc::new(Mutex::new(State { ticks, ..State::default() })))
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
@@ -73,6 +73,10 @@ impl Store for Fake {
             entries.map(|(key, (value, at))| (key.clone(), value.clone(), *at)).collect()
         };
         Ok(self.call(entries)?)
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreFault> {
+        Ok(self.call(|state| state.keys.get(key).map(|(value, _)| value.clone()))?)
     }
 
     async fn save(

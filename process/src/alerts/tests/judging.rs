@@ -3,7 +3,10 @@
 use schemas::alert::Alert;
 use serde_json::{Value, json};
 
-use super::{super::{book::Book, tick::Tick}, rule, tick};
+use super::{
+    super::{book::Book, tick::Tick},
+    rule, tick,
+};
 
 /// A tick of A: its second, price, size, and what is different about it.
 type Told = (i64, &'static str, u32, Value);
@@ -52,7 +55,8 @@ fn a_price_fires_once_per_crossing() {
 
 #[test]
 fn what_is_flagged_as_doubtful_wakes_nobody() {
-    let flagged = |flag: &str| vec![(0, "10", 1, Value::Null), (1, "99", 1, json!({"flags": [flag]}))];
+    let flagged =
+        |flag: &str| vec![(0, "10", 1, Value::Null), (1, "99", 1, json!({"flags": [flag]}))];
     assert_eq!(seqs("A > 50", &flagged("outlier")), [0_u64; 0]);
     assert_eq!(seqs("A > 50", &flagged("out_of_order")), [0_u64; 0]);
     assert_eq!(seqs("A > 50", &flagged("level_shift")), [2]);
@@ -69,7 +73,10 @@ fn a_change_is_against_the_price_a_window_before() {
     assert_eq!(seqs("change(A, 1m) < -2%", &ticks), [5]);
     assert_eq!(seqs("change(A, 1m) <= -2%", &ticks), [4]);
     let alert = &fired("change(A, 1m) < -2%", &ticks)[0];
-    assert_eq!((alert.value.to_string().as_str(), alert.bound.to_string().as_str()), ("-2.01", "-2"));
+    assert_eq!(
+        (alert.value.to_string().as_str(), alert.bound.to_string().as_str()),
+        ("-2.01", "-2")
+    );
     // In a silence the last price is the price.
     let ticks = at(&[(0, "100"), (1_000, "103"), (1_030, "103"), (1_059, "106"), (1_061, "106.1")]);
     assert_eq!(seqs("change(A, 1m) > 2%", &ticks), [2]);
@@ -117,7 +124,10 @@ fn a_spike_is_against_the_windows_of_trading_before_it() {
     assert_eq!(seqs("volume(A, 1m) >= 2 * average(2)", &ticks), [3, 6]);
     assert_eq!(seqs("volume(A, 1m) > 0.001 * average(5)", &ticks), [0_u64; 0]);
     let alert = &fired("volume(A, 1m) > 2 * average(2)", &ticks)[1];
-    assert_eq!((alert.value.to_string().as_str(), alert.bound.to_string().as_str()), ("3103", "3102"));
+    assert_eq!(
+        (alert.value.to_string().as_str(), alert.bound.to_string().as_str()),
+        ("3103", "3102")
+    );
 }
 
 #[test]

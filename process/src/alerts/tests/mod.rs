@@ -1,6 +1,6 @@
 //! What fires, and a crash at every call of the broker and the bucket.
 
-mod broker;
+pub(super) mod broker;
 mod judging;
 
 use std::{sync::Arc, time::Duration};

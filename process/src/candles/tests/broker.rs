@@ -151,6 +151,10 @@ impl Store for Fake {
         })?)
     }
 
+    async fn get(&self, _: &str) -> Result<Option<Bytes>, StoreFault> {
+        panic!("candles are loaded all at once")
+    }
+
     async fn delete(&self, _: &str, _: u64) -> Result<(), StoreFault> {
         panic!("candles delete nothing")
     }

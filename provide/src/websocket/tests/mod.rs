@@ -1,6 +1,7 @@
 //! Real clients over real sockets; only the broker is in memory.
 
 mod admission;
+mod alerts;
 pub(crate) mod broker;
 mod candles;
 mod deflated;
@@ -30,6 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Connections, Server, router};
 use crate::{
     access::Access,
+    alerts::AlertHub,
     candles::CandleHub,
     config::WebSocketConfig,
     events,
@@ -45,6 +47,7 @@ pub(crate) struct Fixture {
     pub(crate) broker: Arc<MemoryBroker>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) candles: Arc<CandleHub>,
+    pub(crate) alerts: Arc<AlertHub>,
     pub(crate) access: Arc<Access>,
     pub(crate) connections: Connections,
     pub(crate) shutdown: CancellationToken,
@@ -63,13 +66,14 @@ impl Fixture {
             Connections::default(),
             CancellationToken::new(),
         );
-        let candles = Arc::new(CandleHub::default());
+        let (candles, alerts) = (Arc::new(CandleHub::default()), Arc::new(AlertHub::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let access = Arc::new(Access::new(&config));
         let server = Arc::new(Server {
             hub: Arc::clone(&hub),
             candles: Arc::clone(&candles),
+            alerts: Arc::clone(&alerts),
             readers: Arc::new(Readers::new(Arc::new(Shared(Arc::clone(&broker))))),
             access: Arc::clone(&access),
             config,
@@ -86,7 +90,8 @@ impl Fixture {
             shutdown.clone(),
         ));
         let _stop = shutdown.clone().drop_guard();
-        let fixture = Self { broker, hub, candles, access, connections, shutdown, address, _stop };
+        let fixture =
+            Self { broker, hub, candles, alerts, access, connections, shutdown, address, _stop };
         fixture.until(|hub| hub.is_ready()).await;
         fixture
     }

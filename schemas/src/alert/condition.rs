@@ -153,7 +153,7 @@ impl fmt::Display for Name<'_> {
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-        let unit = units.into_iter().find(|(seconds, _)| self.0 % seconds == 0);
+        let unit = units.into_iter().find(|(seconds, _)| self.0.is_multiple_of(*seconds));
         let (seconds, unit) = unit.unwrap_or((1, "s"));
         write!(f, "{}{unit}", self.0 / seconds)
     }

@@ -29,6 +29,8 @@ pub(super) struct Requests {
     /// Parts of requests that were refused as a whole, to be asked for one by one.
     parts: VecDeque<BTreeSet<Symbol>>,
     open: Option<Open>,
+    /// Nothing is to be asked: looked at for every message, and worked out at every change.
+    settled: bool,
     /// The next request is sent no sooner.
     next: Instant,
     number: u64,
@@ -68,6 +70,7 @@ impl Requests {
             beyond: BTreeSet::new(),
             parts: VecDeque::new(),
             open: None,
+            settled: true,
             next: now,
             number: 0,
         }
@@ -86,12 +89,18 @@ impl Requests {
         let told = beyond.difference(&self.beyond);
         let refusals = told.map(|symbol| Refusal { symbol: symbol.clone(), why: why() }).collect();
         self.beyond = beyond;
+        self.settle();
         refusals
+    }
+
+    fn settle(&mut self) {
+        self.settled = self.active.is_subset(&self.wanted)
+            && !self.wanted.iter().any(|symbol| self.is_missing(symbol));
     }
 
     /// The request to be sent now, if there is one. It counts as sent.
     pub(super) fn due(&mut self, now: Instant) -> Option<Request> {
-        if self.open.is_some() || now < self.next {
+        if self.settled || self.open.is_some() || now < self.next {
             return None;
         }
         let (action, symbols) = self.needed()?;
@@ -102,7 +111,10 @@ impl Requests {
         let open = Open { action, number: self.number, symbols, since: now };
         match self.terms.answers {
             Answers::Whole | Answers::PerSymbol => self.open = Some(open),
-            Answers::Never => self.done(open.action, open.symbols),
+            Answers::Never => {
+                self.done(open.action, open.symbols);
+                self.settle();
+            }
         }
         Some(request)
     }
@@ -131,6 +143,12 @@ impl Requests {
 
     /// Takes an answer; what it refuses is told. A notice that answers nothing is passed over.
     pub(super) fn answered(&mut self, notice: Notice) -> Vec<Refusal> {
+        let refusals = self.take(notice);
+        self.settle();
+        refusals
+    }
+
+    fn take(&mut self, notice: Notice) -> Vec<Refusal> {
         match notice {
             Notice::Following(all) => self.following(all),
             Notice::Done(symbol) => {
@@ -230,6 +248,13 @@ impl Requests {
         self.open.is_some()
     }
 
+    /// For so long nobody has listened for answers.
+    pub(super) fn was_deaf(&mut self, time: Duration) {
+        if let Some(open) = &mut self.open {
+            open.since += time;
+        }
+    }
+
     /// Whether a request has waited too long for its answer.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         self.open.as_ref().is_some_and(|open| now >= open.since + self.patience)
@@ -240,9 +265,7 @@ impl Requests {
         if let Some(open) = &self.open {
             return Some(open.since + self.patience);
         }
-        let is_settled = self.active.is_subset(&self.wanted)
-            && !self.wanted.iter().any(|symbol| self.is_missing(symbol));
-        (!is_settled).then_some(self.next)
+        (!self.settled).then_some(self.next)
     }
 
     /// Whether nothing is wanted.

@@ -214,10 +214,12 @@ impl Session<'_> {
             columns: None,
             body,
         };
+        let before = Instant::now();
         self.outlet.send(tick).await;
         self.sequences.record(id, &trades, |symbol| self.requests.wants(symbol));
         // While the broker is away, handing over takes long: that is no silence of the provider.
         let now = Instant::now();
+        self.requests.was_deaf(now.saturating_duration_since(before));
         self.pulse.heard(now);
         self.pulse.traded(now);
     }

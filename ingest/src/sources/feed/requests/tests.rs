@@ -126,6 +126,10 @@ fn a_request_that_is_not_answered_is_overdue() {
     assert_eq!(requests.wake(), Some(now + Duration::from_secs(10)));
     assert!(!requests.is_overdue(now + Duration::from_secs(9)));
     assert!(requests.is_overdue(now + Duration::from_secs(10)));
+    // The time in which nobody listened does not count.
+    requests.was_deaf(Duration::from_secs(5));
+    assert!(!requests.is_overdue(now + Duration::from_secs(14)));
+    assert!(requests.is_overdue(now + Duration::from_secs(15)));
 }
 
 #[test]

@@ -2,10 +2,10 @@
 //!
 //! A bar becomes a tick with its close as the price and its volume as the size, dated when the bar
 //! began, as its provider dates it: the end of the one that runs is in the future. Its identity is
-//! its length, that time, its close and its volume. So a bar that comes again unchanged is a duplicate,
-//! and one that has changed, as the one that runs does all the time, is another tick of the same
-//! time, flagged as out of order where later bars were there before. Bars become ticks from the oldest to the
-//! newest, in whichever order they stand.
+//! its length, that time, its close and its volume. So a bar that comes again unchanged is a
+//! duplicate, and one that has changed, as the one that runs does all the time, is another tick of
+//! the same time, flagged as out of order where later bars were there before. Bars become ticks from
+//! the oldest to the newest, in whichever order they stand.
 
 use std::fmt::Display;
 

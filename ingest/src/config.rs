@@ -61,6 +61,19 @@ pub struct Config {
     pub browser: BrowserConfig,
     /// Where every raw payload is kept.
     pub archive: ArchiveConfig,
+    /// Where what is fetched waits while NATS is away.
+    pub spool: SpoolConfig,
+}
+
+/// The disk spool: what feeds and polls fetch while NATS is away waits in the folder `spool` of the
+/// data directory. The simulator and the replay of a file wait themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// How many bytes the spool of a source may have; 0 is no spool. A source whose spool is full, or
+    /// that has none, is paused while NATS is away. What was in flight when NATS went, at most 32 MiB,
+    /// is spooled in any case.
+    pub max_bytes: u64,
 }
 
 /// The simulator: a random walk, the same for the same seed.
@@ -136,7 +149,14 @@ impl Default for Config {
             push: Vec::new(),
             browser: BrowserConfig::default(),
             archive: ArchiveConfig::default(),
+            spool: SpoolConfig::default(),
         }
+    }
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self { max_bytes: 256 * 1024 * 1024 }
     }
 }
 

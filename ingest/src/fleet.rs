@@ -20,6 +20,7 @@ use crate::{
     roster::{Entry, Roster},
     settings::{Setting, Settings},
     source::{Followed, Source},
+    spool::Spools,
     status::Status,
     supervise::Supervised,
 };
@@ -29,6 +30,7 @@ pub(crate) struct Fleet {
     pub(crate) context: Context,
     pub(crate) configured: Configured,
     pub(crate) roster: Arc<Roster>,
+    pub(crate) spools: Spools,
     /// Every symbol that is or was to be fetched.
     pub(crate) announced: watch::Sender<BTreeSet<Symbol>>,
     /// How many sources this instance owns.
@@ -160,7 +162,8 @@ impl Sailing {
             entry.slices = vec![Arc::clone(&status)];
         });
         let owned = Arc::clone(&self.fleet.owned);
-        let supervised = Supervised { source, status, symbols: followed, owned };
+        let spool = self.fleet.spools.place(&*source);
+        let supervised = Supervised { source, status, symbols: followed, spool, owned };
         let context = Context { shutdown: stop.clone(), ..self.fleet.context.clone() };
         self.tasks.spawn(supervised.run(context));
         self.running.insert(name.clone(), Running { symbols, stop });

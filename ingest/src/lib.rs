@@ -14,6 +14,7 @@ mod fleet;
 mod http;
 mod metrics;
 mod outlet;
+mod ownership;
 mod plan;
 mod publish;
 mod push;
@@ -22,6 +23,7 @@ mod roster;
 mod settings;
 mod source;
 mod sources;
+mod spool;
 mod status;
 mod stored;
 mod supervise;
@@ -40,12 +42,13 @@ use board::Board;
 use fleet::Fleet;
 use plan::Configured;
 use roster::Roster;
+use spool::Spools;
 
 pub use config::{
     AlpacaConfig, AlpacaEncoding, AlpacaFeed, AlphaVantageConfig, AlphaVantageFunction,
     BinanceConfig, BrowserConfig, CoinbaseConfig, Config, ConfigError, FileConfig, FileFormat,
-    FinnhubConfig, FinnhubMode, KrakenConfig, SimConfig, StooqConfig, TwelveDataConfig,
-    TwelveDataEndpoint, YahooConfig,
+    FinnhubConfig, FinnhubMode, KrakenConfig, SimConfig, SpoolConfig, StooqConfig,
+    TwelveDataConfig, TwelveDataEndpoint, YahooConfig,
 };
 pub use control::{Control, ControlError};
 pub use push::{PushConfig, PushFormat};
@@ -87,6 +90,7 @@ pub async fn run(
     let health = Health::default();
     let (broker_check, archive_check) = (health.check("broker"), health.check("archive"));
     let archive_config = config.archive.clone();
+    let spools = Spools { folder: data_dir.join("spool"), bound: config.spool.max_bytes };
 
     // What fails takes the rest of this role with it, and nothing else of the process.
     let shutdown = context.shutdown.child_token();
@@ -107,6 +111,7 @@ pub async fn run(
         context: context.clone(),
         configured,
         roster: Arc::clone(&roster),
+        spools,
         announced,
         owned: Arc::clone(&role.load),
     };

@@ -1,7 +1,7 @@
 //! The metrics of fetching and publishing. `kind` is the part of a source's name before the colon,
 //! so that there are as many label values as there are kinds of sources.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 use schemas::Source;
 
 use crate::source::ErrorKind;
@@ -14,6 +14,9 @@ const UNCHANGED: &str = "lizards_ingest_unchanged_total";
 const SETTINGS_REFUSED: &str = "lizards_ingest_settings_refused_total";
 const POSTS_REFUSED: &str = "lizards_ingest_posts_refused_total";
 const IN_FLIGHT: &str = "lizards_ingest_in_flight";
+const SPOOL_BYTES: &str = "lizards_ingest_spool_bytes";
+const SPOOL_FULL: &str = "lizards_ingest_spool_full";
+const SPOOL_TORN: &str = "lizards_ingest_spool_torn_total";
 
 /// Describes them all, once per process.
 pub(crate) fn describe() {
@@ -24,7 +27,10 @@ pub(crate) fn describe() {
     describe_counter!(UNCHANGED, "Fetches that gave the same as the one before.");
     describe_counter!(SETTINGS_REFUSED, "Settings of sources that cannot be used.");
     describe_counter!(POSTS_REFUSED, "What others posted and was not taken.");
-    describe_gauge!(IN_FLIGHT, "Payloads sent to the broker and not yet confirmed.");
+    describe_gauge!(IN_FLIGHT, "Payloads in memory that the broker has not confirmed.");
+    describe_gauge!(SPOOL_BYTES, Unit::Bytes, "What is spooled on disk until the broker has it.");
+    describe_gauge!(SPOOL_FULL, "Sources that are paused because their spool is full.");
+    describe_counter!(SPOOL_TORN, "Ends of spools that a crash has torn, and that were cut away.");
 }
 
 pub(crate) fn published(source: &Source) -> Counter {
@@ -57,4 +63,16 @@ pub(crate) fn posts_refused(reason: &'static str) -> Counter {
 
 pub(crate) fn in_flight() -> Gauge {
     gauge!(IN_FLIGHT)
+}
+
+pub(crate) fn spool_bytes(source: &Source) -> Gauge {
+    gauge!(SPOOL_BYTES, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn spool_full(source: &Source) -> Gauge {
+    gauge!(SPOOL_FULL, "kind" => source.kind().to_owned())
+}
+
+pub(crate) fn spool_torn(source: &Source) -> Counter {
+    counter!(SPOOL_TORN, "kind" => source.kind().to_owned())
 }

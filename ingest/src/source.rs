@@ -23,6 +23,12 @@ pub(crate) trait Source: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether it loses nothing by waiting for the broker: it goes on where it was. What others fetch
+    /// meanwhile is spooled. Every source that comes to an end can wait.
+    fn can_wait(&self) -> bool {
+        false
+    }
+
     /// One session: fetches and hands everything to the outlet until the source is at its end or
     /// something fails. It is dropped at shutdown, at any await.
     async fn run(&self, session: Session) -> Result<(), FetchError>;
@@ -119,6 +125,8 @@ pub(crate) enum ErrorKind {
     Broker,
     /// The broker refuses what was fetched, because a limit is reached.
     Refused,
+    /// What cannot be published cannot be spooled, either.
+    Spool,
 }
 
 impl ErrorKind {
@@ -141,6 +149,7 @@ impl ErrorKind {
             Self::File => "file",
             Self::Broker => "broker",
             Self::Refused => "refused",
+            Self::Spool => "spool",
         }
     }
 }

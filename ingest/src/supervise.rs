@@ -13,12 +13,14 @@ use schemas::{http::SourceState, subject};
 use service::Context;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     outlet::{backoff, delay, outlet, report},
+    ownership,
     publish::{Window, newest_id, publish},
     source::{ErrorKind, FetchError, Followed, Session, Source},
+    spool::{Spool, SpoolPlace},
     status::Status,
     stored::Stored,
 };
@@ -32,6 +34,8 @@ pub(crate) struct Supervised {
     pub(crate) status: Arc<Status>,
     /// The symbols that it is to fetch.
     pub(crate) symbols: Followed,
+    /// Where it spools what cannot be published; nowhere where it can wait, or is to.
+    pub(crate) spool: Option<SpoolPlace>,
     /// How many sources this instance owns.
     pub(crate) owned: Arc<AtomicU64>,
 }
@@ -58,18 +62,47 @@ impl Supervised {
                 }
             };
             backoff.reset();
+            self.open_spool(&mut window);
             self.owned.fetch_add(1, Ordering::Relaxed);
+            let (lost, done) = (CancellationToken::new(), CancellationToken::new());
             let stop = Stop {
                 shutdown: &context.shutdown,
                 drain_within: context.shutdown_deadline,
-                lost: lease.lost(),
+                lost: &lost,
             };
-            let end = self.own(&context.broker, &mut window, stop).await;
+            let can_spool = window.spools();
+            let owning = async {
+                let end = self.own(&context.broker, &mut window, stop).await;
+                done.cancel();
+                end
+            };
+            let keeping = ownership::keep(&context, &key, lease, can_spool, &lost, &done);
+            let (end, lease) = tokio::join!(owning, keeping);
             self.owned.fetch_sub(1, Ordering::Relaxed);
             if end != End::Lost {
-                return lease.release().await;
+                // Whoever has the lease next may open the spool.
+                drop(window);
+                if let Some(lease) = lease {
+                    lease.release().await;
+                }
+                return;
             }
             self.status.set(SourceState::Standby);
+        }
+    }
+
+    /// Opens the spool with what an earlier process has left in it, once we own the source. Without
+    /// one the source is paused while the broker is away.
+    fn open_spool(&self, window: &mut Window) {
+        let (Some(place), false) = (&self.spool, window.spools()) else { return };
+        let source = self.source.name();
+        match Spool::open(place, source) {
+            Ok(spool) => window.spool_into(spool),
+            Err(fault) => {
+                let folder = place.folder.display();
+                error!(%source, %folder, %fault, "the spool cannot be opened");
+                self.status.failed(format!("the spool {folder} cannot be opened: {fault}"));
+            }
         }
     }
 
@@ -80,6 +113,8 @@ impl Supervised {
     /// Runs one session after the other, until the source is at its end or we are to stop.
     async fn own(&self, broker: &Arc<dyn Broker>, window: &mut Window, stop: Stop<'_>) -> End {
         let mut backoff = backoff();
+        // Another instance may have gone on since: the broker is asked.
+        window.begin();
         loop {
             self.status.set(SourceState::Starting);
             let started = Instant::now();
@@ -103,8 +138,12 @@ impl Supervised {
         }
     }
 
-    /// One session: fetches and publishes until fetching ends and everything fetched is stored.
-    /// What is not, because the lease was lost, stays in the window.
+    /// One session: fetches and publishes until fetching ends and everything fetched is stored or
+    /// spooled. What is not, because the lease was lost, stays in the window; a source that spools
+    /// publishes it even then, because it has it alone.
+    ///
+    /// The first session of an owner goes on from what the broker has; the others need not ask where
+    /// there is a spool, because nobody else has published since.
     async fn session(
         &self,
         broker: &Arc<dyn Broker>,
@@ -112,16 +151,21 @@ impl Supervised {
         stop: Stop<'_>,
     ) -> Result<End, FetchError> {
         let source = self.source.name();
-        let stored = tokio::select! {
-            end = stop.asked() => return Ok(end),
-            stored = newest_id(broker, source) => stored,
+        let resume = match window.goes_on() {
+            Some(newest) => Some(newest),
+            None => {
+                let stored = tokio::select! {
+                    end = stop.asked() => return Ok(end),
+                    stored = newest_id(broker, source) => stored,
+                };
+                let stored = stored
+                    .map_err(|fault| FetchError::new(ErrorKind::Broker, fault.to_string()))?;
+                if let Some(newest) = &stored {
+                    info!(%source, newest, "the broker has messages of this source");
+                }
+                window.resume(stored)
+            }
         };
-        let stored =
-            stored.map_err(|fault| FetchError::new(ErrorKind::Broker, fault.to_string()))?;
-        if let Some(newest) = &stored {
-            info!(%source, newest, "the broker has messages of this source");
-        }
-        let resume = window.resume(stored);
         let (outlet, mut intake) = outlet(source, Arc::clone(&self.status));
         let stored = Stored::new(broker, source);
         let session = Session { resume, stored, symbols: self.symbols.clone(), outlet };
@@ -132,9 +176,10 @@ impl Supervised {
                 ended = self.source.run(session) => ended.map(|()| End::Finished),
             }
         };
+        let spools = window.spools();
         let publishing = async {
             tokio::select! {
-                () = stop.lost.cancelled() => {}
+                () = stop.lost.cancelled(), if !spools => {}
                 () = publish(broker, window, &mut intake) => {}
                 () = stop.drained() => warn!(%source, "stopped before the broker had everything"),
             }
@@ -196,155 +241,4 @@ async fn pause(time: Duration, shutdown: &CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::testing::{FakeBroker, Fault, tick};
-
-    /// Sends ten ticks a session from where it was left, and fails after all but the last session.
-    struct Scripted {
-        name: schemas::Source,
-        sessions: usize,
-        resumed: Mutex<Vec<Option<String>>>,
-    }
-
-    #[async_trait]
-    impl Source for Scripted {
-        fn name(&self) -> &schemas::Source {
-            &self.name
-        }
-
-        fn url(&self) -> String {
-            "script:".into()
-        }
-
-        async fn run(&self, session: Session) -> Result<(), FetchError> {
-            let Session { resume, mut outlet, .. } = session;
-            let next = resume
-                .as_deref()
-                .and_then(|id| id.rsplit(':').next()?.parse::<usize>().ok())
-                .map_or(0, |n| n + 1);
-            let session = {
-                let mut resumed = self.resumed.lock().unwrap();
-                resumed.push(resume);
-                resumed.len()
-            };
-            for n in next..next + 10 {
-                outlet.send(tick(n)).await;
-            }
-            if session == self.sessions {
-                return Ok(());
-            }
-            let mut error = FetchError::new(ErrorKind::Connection, "the line is cut");
-            error.retry_after = Some(Duration::from_secs(7));
-            Err(error)
-        }
-    }
-
-    fn supervised(sessions: usize) -> (Supervised, Arc<Scripted>) {
-        let name = schemas::Source::new("sim").unwrap();
-        let source = Arc::new(Scripted { name, sessions, resumed: Mutex::default() });
-        let status = Arc::new(Status::of(&source.name, 0));
-        let (_, symbols) = Followed::new([].into());
-        (Supervised { source: source.clone(), status, symbols, owned: Arc::default() }, source)
-    }
-
-    /// Owns the source until it ends, or is stopped by `stopping`.
-    async fn own(
-        supervised: &Supervised,
-        broker: &FakeBroker,
-        window: &mut Window,
-        stopping: impl AsyncFnOnce(&CancellationToken, &CancellationToken),
-    ) -> End {
-        let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
-        let drain_within = Duration::from_secs(5);
-        let stop = Stop { shutdown: &shutdown, drain_within, lost: &lost };
-        let shared = broker.shared();
-        tokio::join!(supervised.own(&shared, window, stop), stopping(&shutdown, &lost)).0
-    }
-
-    fn ids(count: usize) -> Vec<String> {
-        (0..count).map(|n| tick(n).id).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_failure_it_goes_on_from_what_is_stored() {
-        let (supervised, source) = supervised(3);
-        let broker = FakeBroker::new([Fault::Confirm { after: 3 }]);
-        let start = Instant::now();
-        let mut window = supervised.window();
-        let end = own(&supervised, &broker, &mut window, async |_, _| {}).await;
-        assert_eq!(end, End::Finished);
-        assert_eq!(broker.ids(), ids(30));
-        let resumed = source.resumed.lock().unwrap().clone();
-        assert_eq!(resumed, [None, Some("sim:1:1:9".into()), Some("sim:1:1:19".into())]);
-        assert!(start.elapsed() >= Duration::from_secs(14), "Retry-After is honoured");
-        let status = supervised.status.snapshot();
-        assert_eq!(status.state, SourceState::Finished);
-        assert_eq!(status.last_error.as_deref(), Some("the line is cut"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn shutdown_drains_what_was_fetched() {
-        let (supervised, source) = supervised(usize::MAX);
-        let broker = FakeBroker::new([]);
-        let mut window = supervised.window();
-        let end = own(&supervised, &broker, &mut window, async |shutdown, _| {
-            sleep(Duration::from_secs(60)).await;
-            shutdown.cancel();
-        });
-        assert_eq!(end.await, End::Shutdown);
-        assert_eq!(broker.ids(), ids(10 * source.resumed.lock().unwrap().len()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_broker_that_stays_away_does_not_hold_up_shutdown() {
-        let (supervised, _) = supervised(1);
-        let broker = FakeBroker::new(std::iter::repeat_n(Fault::Open, 1_000));
-        let start = Instant::now();
-        let mut window = supervised.window();
-        let end = own(&supervised, &broker, &mut window, async |shutdown, _| {
-            sleep(Duration::from_secs(3)).await;
-            shutdown.cancel();
-        });
-        assert_eq!(end.await, End::Shutdown);
-        assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_fetched_when_the_lease_was_lost_is_published_when_it_is_back() {
-        let (supervised, source) = supervised(2);
-        let away = FakeBroker::new(std::iter::repeat_n(Fault::Open, 1_000));
-        let mut window = supervised.window();
-        let lost = Instant::now() + Duration::from_secs(3);
-        let end = own(&supervised, &away, &mut window, async |_, lease| {
-            tokio::time::sleep_until(lost).await;
-            lease.cancel();
-        });
-        assert_eq!(end.await, End::Lost);
-        assert_eq!(Instant::now(), lost, "it stops at once");
-        let back = FakeBroker::new([]);
-        let end = own(&supervised, &back, &mut window, async |_, _| {}).await;
-        assert_eq!(end, End::Finished);
-        assert_eq!(back.ids(), ids(20));
-        let resumed = source.resumed.lock().unwrap().clone();
-        assert_eq!(resumed, [None, Some("sim:1:1:9".into())]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_source_whose_end_is_not_published_is_not_at_its_end() {
-        let (supervised, _) = supervised(1);
-        let away = FakeBroker::new(std::iter::repeat_n(Fault::Open, 1_000));
-        let mut window = supervised.window();
-        let end = own(&supervised, &away, &mut window, async |_, lease| {
-            sleep(Duration::from_secs(3)).await;
-            lease.cancel();
-        });
-        assert_eq!(end.await, End::Lost);
-        assert!(!window.is_empty());
-        assert_ne!(supervised.status.snapshot().state, SourceState::Finished);
-    }
-}
+mod tests;

@@ -91,6 +91,16 @@ impl FakeBroker {
         broker
     }
 
+    /// What goes wrong with the sessions after those that are told already.
+    pub(crate) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.0.lock().unwrap().faults.extend(faults);
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn recover(&self) {
+        self.0.lock().unwrap().faults.clear();
+    }
+
     /// From now on it refuses the ticks of these numbers.
     pub(crate) fn refuse(&self, numbers: Range<usize>) {
         self.0.lock().unwrap().refused = numbers;

@@ -68,6 +68,10 @@ impl Source for Sim {
         &self.name
     }
 
+    fn can_wait(&self) -> bool {
+        true
+    }
+
     fn url(&self) -> String {
         "sim:".to_owned()
     }

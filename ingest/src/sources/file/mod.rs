@@ -90,6 +90,10 @@ impl Source for Replay {
         &self.name
     }
 
+    fn can_wait(&self) -> bool {
+        true
+    }
+
     fn url(&self) -> String {
         let absolute = std::path::absolute(&self.file.path).ok();
         absolute

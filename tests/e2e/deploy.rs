@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use serde_json::Value;
 
 /// The metrics that operators are shown; those whose name ends in `_seconds` are histograms.
-const METRICS: [&str; 20] = [
+const METRICS: [&str; 22] = [
     "lizards_ingest_published_total",
     "lizards_ingest_fetch_errors_total",
     "lizards_ingest_in_flight",
+    "lizards_ingest_spool_bytes",
+    "lizards_ingest_spool_full",
     "lizards_archive_stored_total",
     "lizards_process_payloads_total",
     "lizards_process_events_total",

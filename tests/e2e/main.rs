@@ -27,6 +27,7 @@ mod rejected;
 mod scale;
 mod servers;
 mod sources;
+mod spool;
 mod store;
 mod stores;
 mod storm;

@@ -42,6 +42,7 @@ pub(super) struct Visitor {
 
 /// What a browser is asked for.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "browser"), expect(dead_code, reason = "there is nobody to read it"))]
 pub(super) struct Wanted {
     pub(super) url: Url,
     pub(super) user_agent: String,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use chromiumoxide::{Browser, Handler, handler::HandlerConfig};
+use chromiumoxide::{Browser, Handler, error::CdpError, handler::HandlerConfig};
 use futures_util::StreamExt;
 use tokio::{
     io::AsyncReadExt,
@@ -102,6 +102,7 @@ impl Chromium {
         let address = listening(&mut guard, &profile).await.map_err(|fault| failed(&fault))?;
         let config = HandlerConfig {
             ignore_https_errors: false,
+            ignore_invalid_messages: false,
             viewport: None,
             request_timeout: COMMAND_WITHIN,
             ..HandlerConfig::default()
@@ -117,7 +118,10 @@ impl Chromium {
 
 /// Moves the messages of the browser, to its end.
 async fn drive(mut guard: Child, mut handler: Handler, gone: CancellationToken) {
-    let moving = async { while let Some(Ok(())) = handler.next().await {} };
+    let moving = async {
+        // A message that the library does not know is one of a newer Chromium, and nobody awaits it.
+        while let Some(Ok(()) | Err(CdpError::InvalidMessage(..))) = handler.next().await {}
+    };
     tokio::select! {
         () = moving => {}
         _ = guard.wait() => {}

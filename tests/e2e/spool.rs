@@ -66,10 +66,16 @@ impl Feed {
     }
 }
 
+/// The answer to a subscription.
+const SUBSCRIPTIONS: &str = r#"{"type":"subscriptions","channels":[{"name":"matches","product_ids":["BTC-USD"]},{"name":"heartbeat","product_ids":["BTC-USD"]}]}"#;
+
 async fn serve(client: TcpStream, state: &State) {
     let Ok(mut socket) = accept_async(client).await else { return };
     state.connections.fetch_add(1, Ordering::SeqCst);
     let Some(Ok(_subscription)) = socket.next().await else { return };
+    if socket.send(Message::text(SUBSCRIPTIONS)).await.is_err() {
+        return;
+    }
     let last = state.newest.load(Ordering::SeqCst);
     if last > 0 && socket.send(trade("last_match", last)).await.is_err() {
         return;

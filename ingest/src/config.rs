@@ -3,7 +3,7 @@
 mod feeds;
 mod providers;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::{Url, header::HeaderValue};
 use schemars::JsonSchema;
@@ -203,13 +203,23 @@ impl Config {
     /// Checks everything that the chosen sources need, and opens the replay file if there is one.
     /// `sites` are the web pages that `html:<site>` may name, and `records` how files are read.
     pub fn check(&self, sites: &[HtmlSite], records: &[Records]) -> Result<(), Error> {
-        sources::build(self, sites, records)?;
+        self.symbols(sites, records).map(drop)
+    }
+
+    /// Checks the same, and tells the symbols that the chosen sources are to fetch.
+    pub(crate) fn symbols(
+        &self,
+        sites: &[HtmlSite],
+        records: &[Records],
+    ) -> Result<BTreeSet<Symbol>, Error> {
+        let sources = sources::build(self, sites, records)?;
         PushConfig::check(&self.push)?;
         if (1..MIN_KEY).contains(&self.admin_key.len()) {
             let fault = format!("it is shorter than {MIN_KEY} bytes");
             return Err(ConfigError::new("admin_key", fault).into());
         }
-        Ok(self.archive.validate()?)
+        self.archive.validate()?;
+        Ok(sources.iter().flat_map(|source| source.symbols()).collect())
     }
 }
 

@@ -30,7 +30,7 @@ mod supervise;
 #[cfg(test)]
 mod testing;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nats::topology::Stream;
 use schemas::{HtmlSite, Records};
@@ -75,8 +75,8 @@ pub enum Error {
 
 /// Runs the sources and the archive until shutdown, then drains them.
 ///
-/// `sites` are the web pages that `html:<site>` names, `records` how files are read; the archive's embedded store is in
-/// `data_dir`.
+/// `sites` are the web pages that `html:<site>` names, `records` how files are read; the archive's
+/// embedded store is in `data_dir`.
 pub async fn run(
     config: Config,
     sites: Vec<HtmlSite>,
@@ -86,7 +86,7 @@ pub async fn run(
     data_dir: &Path,
 ) -> Result<(), Error> {
     metrics::describe();
-    config.check(&sites, &records)?;
+    let symbols = config.symbols(&sites, &records)?;
     let health = Health::default();
     let (broker_check, archive_check) = (health.check("broker"), health.check("archive"));
     let archive_config = config.archive.clone();
@@ -106,7 +106,8 @@ pub async fn run(
         health,
         load: Arc::default(),
     };
-    let (announced, symbols) = watch::channel(BTreeSet::new());
+    // Announced before the settings are read: whoever finds us up subscribes at once.
+    let (announced, symbols) = watch::channel(symbols);
     let fleet = Fleet {
         context: context.clone(),
         configured,

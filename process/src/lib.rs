@@ -18,6 +18,8 @@ mod engine;
 mod leased;
 mod metrics;
 mod store;
+#[cfg(test)]
+mod testing;
 mod validate;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A broker and a bucket in memory, which fail at a given call.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     future::pending,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -16,14 +16,10 @@ use nats::{
 };
 use tokio::time::{Duration, sleep};
 
-use crate::store::{Store, StoreFault};
-
-/// What happens to the call that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    BeforeEffect,
-    AfterEffect,
-}
+use crate::{
+    store::{Store, StoreFault},
+    testing::{Calls, Keys, answer},
+};
 
 #[derive(Clone)]
 pub(crate) struct Fake(Arc<Mutex<State>>);
@@ -32,12 +28,10 @@ pub(crate) struct Fake(Arc<Mutex<State>>);
 pub(crate) struct State {
     pub(crate) ticks: Vec<Message>,
     pub(crate) alerts: Vec<Message>,
-    pub(crate) keys: BTreeMap<String, (Bytes, u64)>,
+    pub(crate) keys: Keys,
     /// The patterns of the readers of `TICKS` that were opened.
     pub(crate) asked: Vec<Vec<String>>,
-    revision: u64,
-    pub(crate) calls: usize,
-    pub(crate) failure: Option<(usize, Failure)>,
+    pub(crate) calls: Calls,
 }
 
 impl Fake {
@@ -51,32 +45,19 @@ impl Fake {
 
     fn call<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T, BrokerError> {
         let mut state = self.state();
-        let failure = state.failure.filter(|(call, _)| *call == state.calls);
-        state.calls += 1;
-        let lost = || BrokerError::Unreachable("a test".into());
-        match failure {
-            Some((_, Failure::BeforeEffect)) => Err(lost()),
-            Some((_, Failure::AfterEffect)) => {
-                effect(&mut state);
-                Err(lost())
-            }
-            None => Ok(effect(&mut state)),
-        }
+        let failure = state.calls.next();
+        answer(failure, || effect(&mut state))
     }
 }
 
 #[async_trait]
 impl Store for Fake {
     async fn load(&self) -> Result<Vec<(String, Bytes, u64)>, StoreFault> {
-        let entries = |state: &mut State| {
-            let entries = state.keys.iter();
-            entries.map(|(key, (value, at))| (key.clone(), value.clone(), *at)).collect()
-        };
-        Ok(self.call(entries)?)
+        Ok(self.call(|state| state.keys.load())?)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreFault> {
-        Ok(self.call(|state| state.keys.get(key).map(|(value, _)| value.clone()))?)
+        Ok(self.call(|state| state.keys.entries.get(key).map(|(value, _)| value.clone()))?)
     }
 
     async fn save(
@@ -85,19 +66,15 @@ impl Store for Fake {
         value: Bytes,
         revision: Option<u64>,
     ) -> Result<Option<u64>, StoreFault> {
-        Ok(self.call(|state| {
-            if state.keys.get(key).map(|(_, revision)| *revision) != revision {
-                return None;
-            }
-            state.revision += 1;
-            state.keys.insert(key.to_owned(), (value, state.revision));
-            Some(state.revision)
-        })?)
+        Ok(self.call(|state| state.keys.save(key, value, revision))?)
     }
 
     async fn delete(&self, key: &str, revision: u64) -> Result<(), StoreFault> {
         Ok(self.call(|state| {
-            assert_eq!(state.keys.remove(key).map(|(_, revision)| revision), Some(revision));
+            assert_eq!(
+                state.keys.entries.remove(key).map(|(_, revision)| revision),
+                Some(revision)
+            );
         })?)
     }
 }

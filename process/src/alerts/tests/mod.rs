@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::{runtime, sync::watch, time::sleep};
 
 use super::{rules::Rules, *};
-use broker::{Failure, Fake};
+use crate::testing::Failure;
+use broker::Fake;
 
 fn rule(id: &str, condition: &str) -> Arc<AlertRule> {
     Arc::new(AlertRule {
@@ -145,14 +146,14 @@ fn a_crash_at_any_call_neither_loses_nor_doubles_an_alert() {
         block_on(async {
             let broker = Fake::new(Vec::new());
             let (send, receive) = watch::channel(rules(&RULES));
-            broker.state().failure = failure;
+            broker.state().calls.failure = failure;
             run(&broker, receive, tell(&broker, &send)).await;
             let fired = ids(&broker);
             let state = broker.state();
-            let keys: Vec<_> = state.keys.keys().cloned().collect();
+            let keys: Vec<_> = state.keys.entries.keys().cloned().collect();
             let kept = ["position", "rule.above", "rule.below", "rule.busy", "rule.moved"];
             assert_eq!(keys, kept, "{failure:?}");
-            (fired, state.calls)
+            (fired, state.calls.made)
         })
     };
     let (expected, calls) = told(None);

@@ -1,7 +1,7 @@
 //! A broker and a bucket in memory, which fail at a given call.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     future::pending,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -18,14 +18,10 @@ use nats::{
 use schemas::headers;
 use tokio::time::{Instant, sleep_until};
 
-use crate::store::{Store, StoreFault};
-
-/// What happens to the call that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    BeforeEffect,
-    AfterEffect,
-}
+use crate::{
+    store::{Store, StoreFault},
+    testing::{Calls, Failure, Keys, answer},
+};
 
 /// When the broker stores what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +39,8 @@ pub(super) struct State {
     pub(super) ticks: Vec<Message>,
     pub(super) candles: Vec<Message>,
     pub(super) acknowledged: u64,
-    keys: BTreeMap<String, (Bytes, u64)>,
-    revision: u64,
-    pub(super) calls: usize,
-    failure: Option<(usize, Failure)>,
+    keys: Keys,
+    pub(super) calls: Calls,
     stores: Stores,
     late: Vec<Unstored>,
     /// A tick is there as long after this as its place in `delays`.
@@ -66,10 +60,8 @@ impl Fake {
             ticks,
             candles: Vec::new(),
             acknowledged: 0,
-            keys: BTreeMap::new(),
-            revision: 0,
-            calls: 0,
-            failure,
+            keys: Keys::default(),
+            calls: Calls { made: 0, failure },
             stores,
             late: Vec::new(),
             begin: Instant::now(),
@@ -83,17 +75,8 @@ impl Fake {
 
     fn call<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T, BrokerError> {
         let mut state = self.state();
-        let failure = state.failure.filter(|(call, _)| *call == state.calls);
-        state.calls += 1;
-        let lost = || BrokerError::Unreachable("a test".into());
-        match failure {
-            Some((_, Failure::BeforeEffect)) => Err(lost()),
-            Some((_, Failure::AfterEffect)) => {
-                effect(&mut state);
-                Err(lost())
-            }
-            None => Ok(effect(&mut state)),
-        }
+        let failure = state.calls.next();
+        answer(failure, || effect(&mut state))
     }
 }
 
@@ -126,13 +109,7 @@ impl State {
 #[async_trait]
 impl Store for Fake {
     async fn load(&self) -> Result<Vec<(String, Bytes, u64)>, StoreFault> {
-        let entries = |state: &mut State| {
-            let entries = state.keys.iter();
-            entries
-                .map(|(key, (value, revision))| (key.clone(), value.clone(), *revision))
-                .collect()
-        };
-        Ok(self.call(entries)?)
+        Ok(self.call(|state| state.keys.load())?)
     }
 
     async fn save(
@@ -141,14 +118,7 @@ impl Store for Fake {
         value: Bytes,
         revision: Option<u64>,
     ) -> Result<Option<u64>, StoreFault> {
-        Ok(self.call(|state| {
-            if state.keys.get(key).map(|(_, revision)| *revision) != revision {
-                return None;
-            }
-            state.revision += 1;
-            state.keys.insert(key.to_owned(), (value, state.revision));
-            Some(state.revision)
-        })?)
+        Ok(self.call(|state| state.keys.save(key, value, revision))?)
     }
 
     async fn get(&self, _: &str) -> Result<Option<Bytes>, StoreFault> {

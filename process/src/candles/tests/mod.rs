@@ -14,7 +14,8 @@ use tokio::{
 };
 
 use super::{book::Book, trade::Trade, *};
-use broker::{Failure, Fake, Stores};
+use crate::testing::Failure;
+use broker::{Fake, Stores};
 use naive::candles;
 
 fn config(intervals: &[CandleInterval]) -> CandlesConfig {
@@ -180,7 +181,7 @@ fn a_crash_at_any_call_neither_loses_nor_doubles_nor_spoils_a_candle() {
                     let state = broker.state();
                     assert_eq!(state.acknowledged, state.ticks.len() as u64, "{case}");
                     check(&updates(&state.candles), &trades, &case);
-                    state.calls
+                    state.calls.made
                 });
                 if calls <= call {
                     break;

@@ -17,6 +17,7 @@ use schemas::headers;
 use tokio_util::sync::CancellationToken;
 
 use super::super::positions::{Position, PositionStore, Saved};
+use crate::testing::{Calls, Failure, answer};
 
 /// How many messages are in flight before the first receipt comes, if there are so many.
 const DEPTH: usize = 6;
@@ -30,15 +31,6 @@ pub(super) enum Stores {
     WithReceipt,
     /// As its receipt is asked for; without that, after the next session has read the streams.
     Late,
-}
-
-/// What a failing call does to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Nothing: the request was lost.
-    BeforeEffect,
-    /// All it should: the answer was lost.
-    AfterEffect,
 }
 
 struct Unstored {
@@ -82,8 +74,7 @@ pub(super) struct State {
     fences: BTreeMap<u16, u64>,
     positions: BTreeMap<u16, (Position, u64)>,
     stores: [Stores; 2],
-    calls: usize,
-    failure: Option<(usize, Failure)>,
+    calls: Calls,
     /// Sent by a session that is gone.
     late: Vec<Unstored>,
     /// Cancelled when all there is was delivered to so many as are left.
@@ -106,8 +97,7 @@ impl Fake {
             fences: BTreeMap::new(),
             positions: BTreeMap::new(),
             stores,
-            calls: 0,
-            failure,
+            calls: Calls { made: 0, failure },
             late: Vec::new(),
             exhausted: CancellationToken::new(),
             readers: 0,
@@ -134,23 +124,14 @@ impl Fake {
     /// Counts a call, and does it unless it is the one that fails.
     fn call<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T, BrokerError> {
         let mut state = self.state();
-        let failure = state.failure.filter(|(call, _)| *call == state.calls);
-        state.calls += 1;
-        let lost = || BrokerError::Unreachable("a test".into());
-        match failure {
-            Some((_, Failure::BeforeEffect)) => Err(lost()),
-            Some((_, Failure::AfterEffect)) => {
-                effect(&mut state);
-                Err(lost())
-            }
-            None => Ok(effect(&mut state)),
-        }
+        let failure = state.calls.next();
+        answer(failure, || effect(&mut state))
     }
 }
 
 impl State {
     pub(super) fn calls(&self) -> usize {
-        self.calls
+        self.calls.made
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -5,7 +5,10 @@ mod takeover;
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::validate::{Action, Listings, RulesConfig};
+use crate::{
+    testing::Failure,
+    validate::{Action, Listings, RulesConfig},
+};
 use jiff::SignedDuration;
 use nats::Message;
 use schemas::{
@@ -16,7 +19,7 @@ use service::Health;
 use tokio::runtime;
 
 use super::*;
-use broker::{Failure, Fake, Stores};
+use broker::{Fake, Stores};
 
 type Raw = (String, Vec<(String, String)>, &'static [u8]);
 

@@ -128,7 +128,8 @@ impl Fixture {
     /// What is saved of a rule.
     fn deliveries(&self, rule: &str) -> Deliveries {
         let state = self.broker.state();
-        let saved = state.keys.get(rule).map(|(value, _)| serde_json::from_slice(value).unwrap());
+        let saved =
+            state.keys.entries.get(rule).map(|(value, _)| serde_json::from_slice(value).unwrap());
         saved.unwrap_or_default()
     }
 
@@ -307,7 +308,7 @@ async fn what_is_left_of_a_deleted_rule_goes_with_it() {
     fixture.send.send_replace(rules(&[]));
     fixture
         .run(async {
-            while fixture.broker.state().keys.contains_key("a") {
+            while fixture.broker.state().keys.entries.contains_key("a") {
                 sleep(Duration::from_millis(5)).await;
             }
         })

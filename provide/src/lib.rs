@@ -13,6 +13,7 @@
 
 mod access;
 mod alerts;
+mod backlog;
 mod candles;
 mod config;
 mod encoded;

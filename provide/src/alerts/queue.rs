@@ -1,14 +1,14 @@
 //! The bounded queue of alerts between the hub and one connection.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
 use super::AlertFrame;
-use crate::access::Permit;
+use crate::{access::Permit, backlog::Backlog};
 
 /// Follows every rule.
 const ALL: &str = "*";
@@ -17,23 +17,22 @@ const ALL: &str = "*";
 /// up.
 #[derive(Debug)]
 pub(crate) struct AlertQueue {
-    capacity: usize,
     permit: Permit,
     inner: Mutex<Inner>,
     wake: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     follows: BTreeSet<String>,
-    waiting: VecDeque<Arc<AlertFrame>>,
-    has_overflowed: bool,
+    backlog: Backlog<AlertFrame>,
 }
 
 impl AlertQueue {
     /// A queue of at most so many alerts, for a client that may see what its permit covers.
     pub(crate) fn new(capacity: usize, permit: Permit) -> Arc<Self> {
-        Arc::new(Self { capacity, permit, inner: Mutex::default(), wake: Notify::new() })
+        let inner = Inner { follows: BTreeSet::new(), backlog: Backlog::new(capacity) };
+        Arc::new(Self { permit, inner: Mutex::new(inner), wake: Notify::new() })
     }
 
     /// Adds an alert that the client follows and may see.
@@ -41,15 +40,10 @@ impl AlertQueue {
         let mut inner = self.lock();
         let is_followed = inner.follows.contains(ALL) || inner.follows.contains(&frame.rule);
         let may = self.permit.owns(frame.owner.as_deref()) && self.permit.allows(&frame.symbol);
-        if inner.has_overflowed || !is_followed || !may {
+        if inner.backlog.has_overflowed() || !is_followed || !may {
             return;
         }
-        if inner.waiting.len() < self.capacity {
-            inner.waiting.push_back(Arc::clone(frame));
-        } else {
-            inner.has_overflowed = true;
-            inner.waiting = VecDeque::new();
-        }
+        inner.backlog.push(frame);
         self.wake.notify_one();
     }
 
@@ -70,14 +64,12 @@ impl AlertQueue {
 
     /// Takes out at most so many.
     pub(crate) fn take(&self, count: usize) -> Vec<Arc<AlertFrame>> {
-        let mut inner = self.lock();
-        let count = count.min(inner.waiting.len());
-        inner.waiting.drain(..count).collect()
+        self.lock().backlog.take(count)
     }
 
     /// Was the client too slow?
     pub(crate) fn has_overflowed(&self) -> bool {
-        self.lock().has_overflowed
+        self.lock().backlog.has_overflowed()
     }
 
     /// Resolves when something came. Cancel safe.

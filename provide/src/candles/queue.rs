@@ -1,7 +1,7 @@
 //! The bounded queue of candles between the hub and one connection.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -9,7 +9,10 @@ use schemas::CandleInterval;
 use tokio::sync::Notify;
 
 use super::CandleFrame;
-use crate::hub::{Interest, Selector};
+use crate::{
+    backlog::Backlog,
+    hub::{Interest, Selector},
+};
 
 /// What waits for one client, and what it follows.
 ///
@@ -17,40 +20,35 @@ use crate::hub::{Interest, Selector};
 /// not even take those that are closed is given up.
 #[derive(Debug)]
 pub(crate) struct CandleQueue {
-    capacity: usize,
     inner: Mutex<Inner>,
     wake: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     follows: HashMap<CandleInterval, Interest>,
-    waiting: VecDeque<Arc<CandleFrame>>,
-    has_overflowed: bool,
+    backlog: Backlog<CandleFrame>,
 }
 
 impl CandleQueue {
     /// A queue of at most so many candles.
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { capacity, inner: Mutex::default(), wake: Notify::new() })
+        let inner = Inner { follows: HashMap::new(), backlog: Backlog::new(capacity) };
+        Arc::new(Self { inner: Mutex::new(inner), wake: Notify::new() })
     }
 
     /// Adds a candle that the client follows.
     pub(super) fn offer(&self, frame: &Arc<CandleFrame>) {
         let mut inner = self.lock();
         let follows = inner.follows.get(&frame.interval);
-        if inner.has_overflowed || !follows.is_some_and(|it| it.matches(&frame.symbol)) {
+        let is_followed = follows.is_some_and(|it| it.matches(&frame.symbol));
+        if inner.backlog.has_overflowed() || !is_followed {
             return;
         }
-        if inner.waiting.len() >= self.capacity {
-            inner.waiting.retain(|waiting| waiting.closed);
+        if inner.backlog.is_full() {
+            inner.backlog.retain(|waiting| waiting.closed);
         }
-        if inner.waiting.len() < self.capacity {
-            inner.waiting.push_back(Arc::clone(frame));
-        } else {
-            inner.has_overflowed = true;
-            inner.waiting = VecDeque::new();
-        }
+        inner.backlog.push(frame);
         self.wake.notify_one();
     }
 
@@ -73,7 +71,7 @@ impl CandleQueue {
             follows.remove(selector);
         }
         let follows = follows.clone();
-        inner.waiting.retain(|frame| frame.interval != interval || follows.matches(&frame.symbol));
+        inner.backlog.retain(|frame| frame.interval != interval || follows.matches(&frame.symbol));
         if follows.is_empty() {
             inner.follows.remove(&interval);
         }
@@ -89,14 +87,12 @@ impl CandleQueue {
 
     /// Takes out at most so many.
     pub(crate) fn take(&self, count: usize) -> Vec<Arc<CandleFrame>> {
-        let mut inner = self.lock();
-        let count = count.min(inner.waiting.len());
-        inner.waiting.drain(..count).collect()
+        self.lock().backlog.take(count)
     }
 
     /// Was the client too slow?
     pub(crate) fn has_overflowed(&self) -> bool {
-        self.lock().has_overflowed
+        self.lock().backlog.has_overflowed()
     }
 
     /// Resolves when something came. Cancel safe.

@@ -6,8 +6,12 @@ use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use schemas::subject;
+use tokio::time::timeout;
 
 use crate::Nats;
+
+/// How long the next entry may take while all of them are read.
+const NEXT_ENTRY_WITHIN: Duration = Duration::from_secs(5);
 
 /// A key-value bucket. Cheap to clone.
 #[derive(Clone)]
@@ -140,7 +144,12 @@ impl Bucket {
         }
         let mut watch = self.0.watch_with_history(">").await.map_err(|f| fault(&f))?;
         let mut entries = Vec::new();
-        while let Some(entry) = watch.next().await {
+        // Written or run out meanwhile, the entry that was to be the last never comes: better an
+        // error, after which the caller reads again, than to wait for ever.
+        while let Some(entry) = timeout(NEXT_ENTRY_WITHIN, watch.next())
+            .await
+            .map_err(|_| fault(&"it changes while it is read"))?
+        {
             let entry = entry.map_err(|f| fault(&f))?;
             let is_last = entry.delta == 0;
             if entry.operation == kv::Operation::Put {

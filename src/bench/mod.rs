@@ -1,14 +1,20 @@
 //! `lizards bench`: benchmarks, each of which compares several things in one run.
 //!
 //! - [`process`]: processes under measurement, and what they used.
-//! - [`statistics`]: what several runs say together.
+//! - [`trades`]: what is published.
+//! - [`stored`]: what has arrived.
+//! - [`rates`], [`statistics`]: what several runs say together.
 //! - [`table`]: how it is shown.
 
 mod fanout;
 mod process;
+mod publish;
+mod rates;
 mod relay;
 mod statistics;
+mod stored;
 mod table;
+mod trades;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
@@ -28,6 +34,11 @@ pub(crate) enum Bench {
     /// The clients
     #[command(hide = true)]
     FanoutLoad(fanout::LoadOptions),
+    /// What the file source stores beside publishers that do nothing else
+    Publish(publish::Options),
+    /// A publisher that is compared with ours
+    #[command(hide = true)]
+    PublishBare(publish::BareOptions),
     /// What processing costs beside relays that only pass messages on
     Relay(relay::Options),
     /// A relay that is compared with ours
@@ -45,6 +56,10 @@ impl Bench {
             }
             Self::FanoutServer(options) => fanout::serve(&options, runtime),
             Self::FanoutLoad(options) => fanout::load(&options),
+            Self::Publish(options) => runtime.block_on(publish::run(&options, config)),
+            Self::PublishBare(options) => {
+                runtime.block_on(publish::publish(&options, &config.nats.url))
+            }
             Self::Relay(options) => runtime.block_on(relay::run(&options, config)),
             Self::RelayBare(options) => runtime.block_on(relay::relay(&options, &config.nats.url)),
         }

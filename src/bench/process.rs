@@ -47,6 +47,11 @@ impl CpuTime {
         Ok(Self(threads))
     }
 
+    /// All of it.
+    pub(crate) fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.values().sum())
+    }
+
     /// What it has used since an earlier time.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let used = self.0.iter().map(|(thread, now)| {

@@ -58,3 +58,15 @@ fn processing_is_measured_beside_bare_relays() {
     assert_eq!(delays.len(), 2);
     assert!(delays.iter().all(|row| row["delays"]["p50_ms"].as_f64() > Some(0.0)), "{report}");
 }
+
+#[test]
+fn the_file_source_is_measured_beside_bare_publishers() {
+    let report = report("bench publish --repeat 1 --messages 3000");
+    let rows = report["rows"].as_array().expect("a list");
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        for positive in ["per_sec", "server_us", "target_us"] {
+            assert!(row[positive]["median"].as_f64() > Some(0.0), "{positive}: {row}");
+        }
+    }
+}

@@ -9,7 +9,6 @@ mod bare;
 mod delay;
 mod report;
 mod rig;
-mod trades;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,10 +18,11 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::{
+    bench::{rates::Row, trades},
     config::Config,
     print::{complain, print},
 };
-use report::{Delay, Memory, Report, Row, Section};
+use report::{Delay, Memory, Report, Section};
 use rig::Rig;
 
 pub(crate) use bare::{BareOptions, relay};

@@ -2,23 +2,24 @@
 
 use std::{env, ffi::OsStr, process::Command, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use async_nats::{Client, HeaderMap, jetstream};
-use jiff::Timestamp;
-use nats::{Broker, JetStream, Message, Nats, NatsConfig, Start, server::Server, topology::Stream};
-use schemas::{Format, RawTick, Source, Symbol, subject};
+use nats::{Broker, JetStream, Nats, NatsConfig, server::Server, topology::Stream};
+use schemas::subject;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Target, bare, trades};
+use super::{Target, bare};
 use crate::{
-    bench::process::{CpuTime, Program, resident_bytes, variable},
+    bench::{
+        process::{CpuTime, Program, resident_bytes, variable},
+        rates::Run,
+        stored, trades,
+    },
     config::Config,
 };
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// How long no message may arrive while some are on their way.
-const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// A target that stands ready.
 pub(super) struct Rig {
@@ -28,15 +29,6 @@ pub(super) struct Rig {
     pub(super) broker: JetStream,
     pub(super) client: Client,
     _folder: TempDir,
-}
-
-/// What one run came to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
-    pub(super) per_sec: f64,
-    /// Processor time for a message, of the server and of the target.
-    pub(super) server: Duration,
-    pub(super) target: Duration,
 }
 
 impl Rig {
@@ -113,15 +105,15 @@ impl Rig {
         }
         self.client.flush().await?;
         let count = payloads.len() as u64;
-        self.until(Stream::Raw, count).await?;
+        stored::until(&self.broker, Stream::Raw, count).await?;
         let (server, target) = (self.server_cpu()?, self.target_cpu()?);
         self.signal("CONT")?;
-        self.until(Stream::Ticks, count).await?;
+        stored::until(&self.broker, Stream::Ticks, count).await?;
         let (server, target) = (
             self.server_cpu()?.since(&server),
             self.target_cpu()?.iter().zip(&target).map(|(now, then)| now.since(then)).sum(),
         );
-        let (first, last) = self.first_and_last().await?;
+        let (first, last) = stored::first_and_last(&self.broker, Stream::Ticks).await?;
         ensure!(self.broker.state(Stream::Ticks).await?.messages == count, "a tick is doubled");
         self.stop().await;
         let elapsed = last.stored_at.duration_since(first.stored_at).as_secs_f64();
@@ -131,28 +123,6 @@ impl Rig {
             server: each(server),
             target: each(target),
         })
-    }
-
-    async fn first_and_last(&self) -> Result<(Message, Message)> {
-        let mut reader = self.broker.reader(Stream::Ticks, &[], Start::Sequence(1)).await?;
-        let first = reader.next().await?;
-        let last = self.broker.last(Stream::Ticks, Stream::Ticks.subjects()).await?;
-        Ok((first, last.context("there is a tick")?))
-    }
-
-    async fn until(&self, stream: Stream, count: u64) -> Result<()> {
-        let (mut seen, mut since) = (0, Instant::now());
-        loop {
-            let messages = self.broker.state(stream).await?.messages;
-            if messages >= count {
-                return Ok(());
-            }
-            if messages > seen {
-                (seen, since) = (messages, Instant::now());
-            }
-            ensure!(since.elapsed() < STANDSTILL, "{stream} stays at {messages} of {count}");
-            sleep(Duration::from_millis(50)).await;
-        }
     }
 
     fn signal(&self, signal: &str) -> Result<()> {
@@ -187,17 +157,7 @@ impl Rig {
 
 /// Publishes a row as `ingest` does, without waiting for its receipt.
 pub(super) async fn publish(client: &Client, number: usize, row: &str) -> Result<()> {
-    let symbol = row.split(',').nth(1).context("a row has a symbol")?;
-    let raw = RawTick {
-        id: format!("bench:{number}"),
-        source: Source::new("file")?,
-        symbol: Some(Symbol::new(symbol)?),
-        received_at: Timestamp::now(),
-        content_type: "text/csv".to_owned(),
-        format: Format::CsvRow,
-        columns: Some(trades::COLUMNS.to_owned()),
-        body: row.to_owned().into(),
-    };
+    let raw = trades::payload(number, row)?;
     let mut headers = HeaderMap::new();
     for (name, value) in raw.headers() {
         headers.insert(name, value);

@@ -8,12 +8,14 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
+use jiff::Timestamp;
+use schemas::{Format, RawTick, Source, Symbol};
 
 /// The column names.
-pub(super) const COLUMNS: &str = "ts_ms,symbol,price,size,exchange,conditions";
+pub(in crate::bench) const COLUMNS: &str = "ts_ms,symbol,price,size,exchange,conditions";
 
 /// So many rows of the file, from its first on, or made-up ones.
-pub(super) fn read(file: Option<&Path>, count: usize) -> Result<Vec<String>> {
+pub(in crate::bench) fn read(file: Option<&Path>, count: usize) -> Result<Vec<String>> {
     let Some(path) = file else { return Ok(made(count, 4)) };
     let open = File::open(path).with_context(|| format!("--file {}", path.display()))?;
     let is_packed = path.extension().is_some_and(|extension| extension == "gz");
@@ -28,7 +30,7 @@ pub(super) fn read(file: Option<&Path>, count: usize) -> Result<Vec<String>> {
 }
 
 /// Trades of the shape of real ones, of so many symbols in turn.
-pub(super) fn made(count: usize, symbols: usize) -> Vec<String> {
+pub(in crate::bench) fn made(count: usize, symbols: usize) -> Vec<String> {
     /// The opening of the New York session of 2013-10-07.
     const OPEN_MS: usize = 1_381_152_600_000;
     let row = |n: usize| {
@@ -38,4 +40,19 @@ pub(super) fn made(count: usize, symbols: usize) -> Vec<String> {
         format!("{ts},S{symbol},{whole}.{part:02},{size},{},20000020", ["P", "Q", "D"][n % 3])
     };
     (0..count).map(row).collect()
+}
+
+/// A row as `ingest` publishes it.
+pub(in crate::bench) fn payload(number: usize, row: &str) -> Result<RawTick> {
+    let symbol = row.split(',').nth(1).context("a row has a symbol")?;
+    Ok(RawTick {
+        id: format!("bench:{number}"),
+        source: Source::new("file")?,
+        symbol: Some(Symbol::new(symbol)?),
+        received_at: Timestamp::now(),
+        content_type: "text/csv".to_owned(),
+        format: Format::CsvRow,
+        columns: Some(COLUMNS.to_owned()),
+        body: row.to_owned().into(),
+    })
 }

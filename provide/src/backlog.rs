@@ -18,6 +18,9 @@ impl<Frame> Backlog<Frame> {
 
     /// Adds one behind the others.
     pub(crate) fn push(&mut self, frame: &Arc<Frame>) {
+        if self.has_overflowed {
+            return;
+        }
         if self.is_full() {
             self.has_overflowed = true;
             self.waiting = VecDeque::new();

@@ -40,7 +40,7 @@ impl AlertQueue {
         let mut inner = self.lock();
         let is_followed = inner.follows.contains(ALL) || inner.follows.contains(&frame.rule);
         let may = self.permit.owns(frame.owner.as_deref()) && self.permit.allows(&frame.symbol);
-        if inner.backlog.has_overflowed() || !is_followed || !may {
+        if !is_followed || !may {
             return;
         }
         inner.backlog.push(frame);

@@ -41,8 +41,7 @@ impl CandleQueue {
     pub(super) fn offer(&self, frame: &Arc<CandleFrame>) {
         let mut inner = self.lock();
         let follows = inner.follows.get(&frame.interval);
-        let is_followed = follows.is_some_and(|it| it.matches(&frame.symbol));
-        if inner.backlog.has_overflowed() || !is_followed {
+        if !follows.is_some_and(|it| it.matches(&frame.symbol)) {
             return;
         }
         if inner.backlog.is_full() {

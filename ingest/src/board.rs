@@ -1,12 +1,18 @@
 //! The board on which every instance tells how its sources are: the bucket `sources`.
 //!
-//! A key is an instance, gone when it is not renewed, so what is read there is of the living.
+//! A key is an instance, gone when it is not renewed, so what is read there is of the living. It is
+//! also what the sources are shared by: whoever tells of a source could fetch it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use nats::{Bucket, BucketError, Nats};
+use nats::{Bucket, BucketError, Directory, Nats};
 use schemas::{Source as Name, http::SourceStatus, subject};
 use tokio::{
     sync::OnceCell,
@@ -18,13 +24,22 @@ use tracing::{debug, warn};
 use crate::{
     report::{self, Report},
     roster::Roster,
+    sharing::share,
 };
 
-/// How often the board is brought up to date.
+/// How often the board is brought up to date, and looked at for what is due to us.
 const PACE: Duration = Duration::from_secs(1);
 
 /// How long whoever asks waits for what the other instances tell.
 const READ_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the living instances tell.
+#[derive(Debug)]
+struct Told {
+    reports: BTreeMap<String, Report>,
+    /// Whether none of them is missing.
+    is_complete: bool,
+}
 
 /// The board, as one instance sees it.
 pub(crate) struct Board {
@@ -32,13 +47,14 @@ pub(crate) struct Board {
     me: Arc<str>,
     roster: Arc<Roster>,
     bucket: OnceCell<Bucket>,
+    directory: OnceCell<Directory>,
 }
 
 impl Board {
     /// The board on which `me` tells what is in the roster.
     pub(crate) fn new(nats: &Nats, me: &Arc<str>, roster: &Arc<Roster>) -> Self {
         let (nats, me, roster) = (nats.clone(), Arc::clone(me), Arc::clone(roster));
-        Self { nats, me, roster, bucket: OnceCell::new() }
+        Self { nats, me, roster, bucket: OnceCell::new(), directory: OnceCell::new() }
     }
 
     /// Tells what is in the roster until shutdown, and then that there is nothing any more.
@@ -54,6 +70,7 @@ impl Board {
     async fn keep_telling(&self) {
         let renew_after = self.nats.lease_ttl() / 3;
         let mut told: Option<(Report, Instant)> = None;
+        let mut incomplete = None;
         loop {
             let report = self.roster.report();
             let is_known = told
@@ -65,7 +82,29 @@ impl Board {
                     Err(error) => warn!(%error, "how our sources are cannot be told"),
                 }
             }
-            sleep(PACE.min(renew_after)).await;
+            // While the board cannot be read, everything stays where it is. An instance that lives and
+            // tells nothing has just begun, or could not be heard: it has the time of a lease for it.
+            match self.read().await {
+                Ok(Told { reports, is_complete }) => {
+                    let since = match is_complete {
+                        true => None,
+                        false => Some(incomplete.unwrap_or_else(Instant::now)),
+                    };
+                    incomplete = since;
+                    if since.is_none_or(|since| since.elapsed() > self.nats.lease_ttl()) {
+                        let (shares, none) = (share(&reports), BTreeSet::new());
+                        self.roster.assign(shares.get(&*self.me).unwrap_or(&none));
+                    }
+                }
+                Err(error) => {
+                    incomplete = None;
+                    debug!(%error, "what is due to us is not known");
+                }
+            }
+            tokio::select! {
+                () = sleep(PACE.min(renew_after)) => {}
+                () = self.roster.changed() => {}
+            }
         }
     }
 
@@ -75,18 +114,31 @@ impl Board {
         self.bucket().await?.put(&self.me, Bytes::from(value)).await.map(drop)
     }
 
+    /// What all instances tell, and we, as it is now.
+    async fn read(&self) -> Result<Told, BucketError> {
+        let bucket = self.bucket().await?;
+        let directory = self.directory.get_or_try_init(|| Directory::follow(&self.nats)).await?;
+        let instances = directory.instances("lizards-ingest").into_iter();
+        let others = instances.map(|found| found.instance).filter(|name| **name != *self.me);
+        let asking = others.map(async |name| {
+            let told = bucket.get(&name).await?;
+            Ok(told.map(|(value, _)| (name, parse(&value).unwrap_or_default())))
+        });
+        let told = try_join_all(asking).await?;
+        let is_complete = told.iter().all(Option::is_some);
+        let ours = (self.me.to_string(), self.roster.report());
+        Ok(Told { reports: told.into_iter().flatten().chain([ours]).collect(), is_complete })
+    }
+
     /// What all instances tell, or only what we know ourselves where the others cannot be read.
     pub(crate) async fn reports(&self) -> BTreeMap<String, Report> {
-        let reading = async { read(self.bucket().await?).await };
-        let mut reports = match timeout(READ_WITHIN, reading).await {
-            Ok(Ok(reports)) => reports,
+        match timeout(READ_WITHIN, self.read()).await {
+            Ok(Ok(told)) => told.reports,
             fault => {
                 debug!(?fault, "what the other instances tell is not known");
-                BTreeMap::new()
+                [(self.me.to_string(), self.roster.report())].into()
             }
-        };
-        reports.insert(self.me.to_string(), self.roster.report());
-        reports
+        }
     }
 
     /// How a source is, whoever fetches it; nothing where nobody knows it.
@@ -119,8 +171,10 @@ pub(crate) async fn bucket(nats: &Nats) -> Result<Bucket, BucketError> {
 /// What all instances tell, by instance.
 pub(crate) async fn read(bucket: &Bucket) -> Result<BTreeMap<String, Report>, BucketError> {
     let entries = bucket.entries().await?.into_iter();
-    // What a newer version tells that we do not understand is passed over.
-    Ok(entries
-        .filter_map(|(me, value, _)| Some((me, serde_json::from_slice(&value).ok()?)))
-        .collect())
+    Ok(entries.filter_map(|(name, value, _)| Some((name, parse(&value)?))).collect())
+}
+
+/// What a newer version tells that we do not understand is passed over.
+fn parse(value: &Bytes) -> Option<Report> {
+    serde_json::from_slice(value).ok()
 }

@@ -1,6 +1,9 @@
 //! Changing which sources run and what they follow: what the command line and HTTP have in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,6 +19,7 @@ use crate::{
     report,
     roster::Entry,
     settings,
+    sharing::slices,
 };
 
 /// How often a change is tried where others change the same source at the same time.
@@ -202,7 +206,9 @@ impl Control {
         let mut entry = Entry { enabled: plan.enabled, ..Entry::default() };
         if let Some(source) = plan.source {
             entry.url = source.url();
-            entry.symbols = source.symbols().into_iter().collect::<BTreeSet<_>>().into();
+            let symbols = source.symbols().into_iter().collect();
+            entry.slices = slices(&*source, &symbols);
+            entry.symbols = Arc::new(symbols);
         }
         entry
     }

@@ -19,7 +19,8 @@ use crate::{
     plan::Configured,
     roster::{Entry, Roster},
     settings::{Setting, Settings},
-    source::{Followed, Source},
+    sharing::slices,
+    source::Source,
     spool::Spools,
     status::Status,
     supervise::Supervised,
@@ -33,8 +34,8 @@ pub(crate) struct Fleet {
     pub(crate) spools: Spools,
     /// Every symbol that is or was to be fetched.
     pub(crate) announced: watch::Sender<BTreeSet<Symbol>>,
-    /// How many sources this instance owns.
-    pub(crate) owned: Arc<AtomicU64>,
+    /// How many sources this instance fetches, or fetches a part of.
+    pub(crate) fetched: Arc<AtomicU64>,
 }
 
 /// A source that is run.
@@ -116,6 +117,10 @@ impl Sailing {
         let default = SourceSetting::default();
         let plan = match self.fleet.configured.plan(name, setting.unwrap_or(&default)) {
             Ok(plan) => plan,
+            // What others bring was set, and is not any more.
+            Err(_) if setting.is_none() && !self.fleet.configured.runs(name) => {
+                return self.fleet.roster.change(name, |entry| entry.setting_error = None);
+            }
             Err(fault) => return self.refuse(name, &fault.to_string()),
         };
         match plan.source {
@@ -140,6 +145,7 @@ impl Sailing {
         let symbols: Arc<BTreeSet<_>> = Arc::new(source.symbols().into_iter().collect());
         self.announce(&symbols);
         self.fleet.roster.change(&name, |entry| {
+            entry.slices = slices(&*source, &symbols);
             entry.symbols = Arc::clone(&symbols);
             entry.setting_error = None;
         });
@@ -153,17 +159,20 @@ impl Sailing {
     }
 
     fn begin(&mut self, name: &Name, source: Arc<dyn Source>, symbols: Arc<BTreeSet<Symbol>>) {
-        let (symbols, followed) = Followed::new(BTreeSet::clone(&symbols));
-        let status = Arc::new(Status::of(name, 0));
+        let (symbols, followed) = watch::channel(symbols);
+        let (due, ours) = watch::channel(BTreeSet::new());
+        let status = Arc::new(Status::of(name));
         let stop = self.fleet.context.shutdown.child_token();
         self.fleet.roster.change(name, |entry| {
             entry.url = source.url();
             entry.enabled = true;
-            entry.slices = vec![Arc::clone(&status)];
+            entry.status = Some(Arc::clone(&status));
+            entry.due = Some(due);
         });
-        let owned = Arc::clone(&self.fleet.owned);
+        let fetched = Arc::clone(&self.fleet.fetched);
         let spool = self.fleet.spools.place(&*source);
-        let supervised = Supervised { source, status, symbols: followed, spool, owned };
+        let supervised =
+            Supervised { source, status, symbols: followed, due: ours, spool, fetched };
         let context = Context { shutdown: stop.clone(), ..self.fleet.context.clone() };
         self.tasks.spawn(supervised.run(context));
         self.running.insert(name.clone(), Running { symbols, stop });

@@ -21,6 +21,7 @@ mod push;
 mod report;
 mod roster;
 mod settings;
+mod sharing;
 mod source;
 mod sources;
 mod spool;
@@ -114,7 +115,7 @@ pub async fn run(
         roster: Arc::clone(&roster),
         spools,
         announced,
-        owned: Arc::clone(&role.load),
+        fetched: Arc::clone(&role.load),
     };
     let (setting, settings) = watch::channel(None);
     let (nats, stop) = (context.nats.clone(), shutdown.clone());

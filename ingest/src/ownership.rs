@@ -1,57 +1,191 @@
-//! Owning a source for longer than the broker can be reached.
+//! Which slices of a source are ours, by leases.
 //!
-//! A lease that cannot be renewed is lost, because another instance may have it by then. But while
-//! the broker is away nobody can have it: whoever owned a source goes on fetching into its spool, and
-//! asks for the lease again until the broker gives it, or says that another instance has it. Should
-//! two fetch for that moment, their payloads have the same message ids.
+//! What should be ours is decided by [`sharing`](crate::sharing). Slices are given back only between
+//! sessions, when everything that was fetched of them is published: so the next owner's comes after
+//! it.
+//!
+//! **While the broker is away** nobody can have a lease. A lease that cannot be renewed is lost, but
+//! whoever can spool goes on fetching what was its own, and asks for the lease again until the broker
+//! gives it, or says that another instance has it. Should two fetch for that moment, their payloads
+//! have the same message ids.
 
-use nats::{Lease, Nats};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    time::Duration,
+};
+
+use futures_util::future::select_all;
+use nats::{BucketError, Lease};
+use schemas::{Source as Name, subject};
 use service::Context;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-/// Keeps the lease until `done`, and gives it back; nothing where it was lost, which `lost` tells.
-pub(crate) async fn keep(
-    context: &Context,
-    key: &str,
-    mut lease: Lease,
-    can_spool: bool,
-    lost: &CancellationToken,
-    done: &CancellationToken,
-) -> Option<Lease> {
-    loop {
-        tokio::select! {
-            () = done.cancelled() => return Some(lease),
-            () = lease.lost().cancelled() => {}
-        }
-        let regained = async {
-            if can_spool { regain(&context.nats, key, &context.instance).await } else { None }
-        };
-        match done.run_until_cancelled(regained).await? {
-            Some(again) => lease = again,
-            None => {
-                lost.cancel();
-                return None;
+/// How often a slice that is due to us is tried to be taken, at least.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The slices of a source that this instance owns.
+pub(crate) struct Ownership {
+    context: Context,
+    source: Name,
+    is_divided: bool,
+    due: watch::Receiver<BTreeSet<u16>>,
+    held: BTreeMap<u16, Lease>,
+}
+
+/// What has become of the slices that are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// More are ours.
+    Gained,
+    /// Some are to be given back.
+    Due,
+    /// Another instance has some of them, or may have.
+    Lost,
+}
+
+impl Ownership {
+    /// Nothing is ours yet; `due` are the slices that should be.
+    pub(crate) fn new(
+        context: &Context,
+        source: &Name,
+        is_divided: bool,
+        due: watch::Receiver<BTreeSet<u16>>,
+    ) -> Self {
+        let (context, source) = (context.clone(), source.clone());
+        Self { context, source, is_divided, due, held: BTreeMap::new() }
+    }
+
+    /// What is ours.
+    pub(crate) fn slices(&self) -> BTreeSet<u16> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Gives back what is not due to us any more. To be called when everything that was fetched is
+    /// published.
+    pub(crate) async fn settle(&mut self) {
+        let due = self.due.borrow().clone();
+        let held = std::mem::take(&mut self.held);
+        for (slice, lease) in held {
+            if due.contains(&slice) {
+                self.held.insert(slice, lease);
+            } else {
+                info!(source = %self.source, slice, "given to another instance");
+                lease.release().await;
             }
         }
     }
-}
 
-/// The lease once more; nothing where another instance has it.
-async fn regain(nats: &Nats, key: &str, instance: &str) -> Option<Lease> {
-    info!(lease = key, "fetching goes on while nobody can have the lease");
-    let keys = [key.to_owned()];
-    loop {
-        match nats.try_lease(key, instance).await {
-            Ok(Some(lease)) => return Some(lease),
-            // Our own runs out by itself.
-            Ok(None) => match nats.holders(&keys).await.as_deref() {
-                Ok([Some(holder)]) if holder != instance => return None,
-                _ => {}
-            },
-            Err(error) => debug!(lease = key, %error, "nobody can have the lease"),
+    /// What was lost is not ours.
+    pub(crate) fn forget_lost(&mut self) {
+        self.held.retain(|_, lease| !lease.lost().is_cancelled());
+    }
+
+    /// Gives all back.
+    pub(crate) async fn release(&mut self) {
+        for (_, lease) in std::mem::take(&mut self.held) {
+            lease.release().await;
         }
-        sleep(nats.lease_ttl() / 5).await;
+    }
+
+    /// Returns when other slices are ours, or are to be. Whoever `holds_on` to what is lost loses it
+    /// only when another instance has it. An error is that the leases cannot be had.
+    pub(crate) async fn changed(&mut self, holds_on: bool) -> Result<Change, BucketError> {
+        loop {
+            let is_lost = self.held.values().any(|lease| lease.lost().is_cancelled());
+            if is_lost && (!holds_on || self.regain().await) {
+                return Ok(Change::Lost);
+            }
+            let due = self.due.borrow_and_update().clone();
+            if self.held.keys().any(|slice| !due.contains(slice)) {
+                return Ok(Change::Due);
+            }
+            if self.take(&due).await? {
+                return Ok(Change::Gained);
+            }
+            let lost = self.lost();
+            let is_missing = |slice| self.held.get(slice).is_none_or(|l| l.lost().is_cancelled());
+            let try_again = async {
+                match due.iter().any(is_missing) {
+                    true => sleep(PACE.min(self.context.nats.lease_ttl() / 5)).await,
+                    false => lost.await,
+                }
+            };
+            tokio::select! {
+                Ok(()) = self.due.changed() => {}
+                () = try_again => {}
+            }
+        }
+    }
+
+    /// Takes what is due to us and not ours; whether that is something.
+    async fn take(&mut self, due: &BTreeSet<u16>) -> Result<bool, BucketError> {
+        let before = self.held.len();
+        for slice in due.iter().copied() {
+            if self.held.contains_key(&slice) {
+                continue;
+            }
+            match self.context.nats.try_lease(&self.key(slice), &self.context.instance).await {
+                Ok(Some(lease)) => drop(self.held.insert(slice, lease)),
+                Ok(None) => {}
+                // What we have by then is to be fetched all the same.
+                Err(_) if self.held.len() > before => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.held.len() > before)
+    }
+
+    /// Asks for the leases that were lost; whether another instance has one of them.
+    async fn regain(&mut self) -> bool {
+        let nats = &self.context.nats;
+        let lost = self.held.iter().filter(|(_, lease)| lease.lost().is_cancelled());
+        let lost: Vec<u16> = lost.map(|(slice, _)| *slice).collect();
+        let mut is_anothers = false;
+        for slice in lost {
+            let key = self.key(slice);
+            match nats.try_lease(&key, &self.context.instance).await {
+                Ok(Some(lease)) => drop(self.held.insert(slice, lease)),
+                // Our own runs out by itself.
+                Ok(None) => match nats.holders(&[key]).await.as_deref() {
+                    Ok([Some(holder)]) if **holder != *self.context.instance => {
+                        warn!(source = %self.source, slice, holder, "another instance has taken it");
+                        self.held.remove(&slice);
+                        is_anothers = true;
+                    }
+                    _ => {}
+                },
+                Err(error) => {
+                    debug!(source = %self.source, %error, "nobody can have the leases");
+                    break;
+                }
+            }
+        }
+        is_anothers
+    }
+
+    /// Returns when one of those that are ours now is lost.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let tokens: Vec<CancellationToken> =
+            self.held.values().map(|lease| lease.lost().clone()).collect();
+        async move {
+            match tokens.is_empty() {
+                true => pending().await,
+                false => {
+                    let lost = tokens.iter().map(|token| Box::pin(token.cancelled()));
+                    drop(select_all(lost).await);
+                }
+            }
+        }
+    }
+
+    fn key(&self, slice: u16) -> String {
+        let source = subject::key_of(&self.source);
+        match self.is_divided {
+            true => format!("ingest.{source}.{slice}"),
+            false => format!("ingest.{source}"),
+        }
     }
 }

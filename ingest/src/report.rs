@@ -1,12 +1,12 @@
 //! How the sources are, over all instances: each tells how those are that it fetches, and whoever is
 //! asked puts it together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemas::{
     Source as Name,
-    http::{QuotaLeft, SliceStatus, SourceState, SourceStatus},
+    http::{QuotaLeft, SourceOwner, SourceState, SourceStatus},
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,14 +24,17 @@ pub(crate) struct Report {
 pub(crate) struct SourceReport {
     /// Where it is fetched from.
     pub(crate) url: String,
+    /// The slices that there are.
+    pub(crate) slices: BTreeSet<u16>,
     /// The slices that the instance owns.
-    pub(crate) slices: Vec<SliceReport>,
+    pub(crate) owned: BTreeSet<u16>,
+    /// How it is there.
+    pub(crate) condition: Condition,
 }
 
-/// How a slice is.
+/// How a source is with an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SliceReport {
-    pub(crate) slice: u16,
+pub(crate) struct Condition {
     pub(crate) state: SourceState,
     /// When the provider last gave something, new or not.
     pub(crate) last_heard: Option<Timestamp>,
@@ -54,56 +57,76 @@ pub(crate) fn status(
         .iter()
         .filter_map(|(instance, report)| Some((instance, report.sources.get(name)?)))
         .collect();
-    let url = known.map(|entry| &entry.url).or(told.first().map(|(_, report)| &report.url))?;
-    let all = || told.iter().flat_map(|(_, report)| &report.slices);
-    let mut slices: Vec<_> = told
-        .iter()
-        .flat_map(|(owner, report)| report.slices.iter().map(|slice| slice_status(owner, slice)))
-        .collect();
-    slices.sort_by_key(|slice| slice.slice);
-    let error = all().max_by_key(|slice| slice.last_error_at);
-    let heard = all().filter_map(|slice| slice.last_heard).max();
+    let here = known.map(|entry| &entry.url);
+    let there = told.first().map(|(_, report)| &report.url);
+    let url = here.filter(|url| !url.is_empty()).or(there).or(here)?;
+    let all = || told.iter().map(|(_, report)| &report.condition);
+    let error = all().max_by_key(|condition| condition.last_error_at);
+    let heard = all().filter_map(|condition| condition.last_heard).max();
     let lag = |at: Timestamp| u64::try_from(now.duration_since(at).as_millis()).unwrap_or(0);
     Some(SourceStatus {
         name: name.to_string(),
         url: url.clone(),
-        state: state(known, &slices),
+        state: state(known, &told),
         symbols: known.map(|entry| entry.symbols.iter().cloned().collect()).unwrap_or_default(),
-        last_success: all().filter_map(|slice| slice.last_success).max(),
+        last_success: all().filter_map(|condition| condition.last_success).max(),
         lag_ms: heard.map(lag),
-        last_error: error.and_then(|slice| slice.last_error.clone()),
-        last_error_at: error.and_then(|slice| slice.last_error_at),
-        published: all().map(|slice| slice.published).sum(),
-        quota: all().filter_map(|slice| slice.quota).reduce(sum),
+        last_error: error.and_then(|condition| condition.last_error.clone()),
+        last_error_at: error.and_then(|condition| condition.last_error_at),
+        published: all().map(|condition| condition.published).sum(),
+        quota: all().filter_map(|condition| condition.quota).reduce(sum),
         setting_error: known.and_then(|entry| entry.setting_error.clone()),
-        slices,
+        owners: told.iter().filter_map(|(instance, report)| report.owner(instance)).collect(),
     })
 }
 
-/// The worst that any slice does; one that nobody owns does nothing.
-fn state(known: Option<&Entry>, slices: &[SliceStatus]) -> SourceState {
+/// The worst that any owner does; what nobody owns stands by.
+fn state(known: Option<&Entry>, told: &[(&String, &SourceReport)]) -> SourceState {
     if known.is_some_and(|entry| !entry.enabled) {
         return SourceState::Disabled;
     }
-    let wanted = known.map_or(1, |entry| entry.slices.len());
-    let unowned = (slices.len() < wanted.max(1)).then_some(SourceState::Standby);
-    slices.iter().map(|slice| slice.state).chain(unowned).max().unwrap_or(SourceState::Standby)
+    let ours = known.map(|entry| &entry.slices);
+    let mut slices = told.iter().map(|(_, report)| &report.slices).chain(ours).flatten();
+    let is_owned = |slice| told.iter().any(|(_, report)| report.owned.contains(slice));
+    let unowned = slices.any(|slice| !is_owned(slice)).then_some(SourceState::Standby);
+    let states = told.iter().map(|(_, report)| report.condition.state);
+    let doing = states.filter(|state| *state != SourceState::Standby);
+    doing.chain(unowned).max().unwrap_or(SourceState::Standby)
+}
+
+impl SourceReport {
+    /// The instance as an owner, if it is one.
+    fn owner(&self, instance: &str) -> Option<SourceOwner> {
+        let Condition { state, last_success, published, .. } = self.condition;
+        (state != SourceState::Standby).then(|| SourceOwner {
+            instance: instance.to_owned(),
+            slices: self.owned.iter().copied().collect(),
+            state,
+            last_success,
+            published,
+        })
+    }
+}
+
+impl Default for Condition {
+    /// Before anything was fetched.
+    fn default() -> Self {
+        Self {
+            state: SourceState::Standby,
+            last_heard: None,
+            last_success: None,
+            last_error: None,
+            last_error_at: None,
+            published: 0,
+            quota: None,
+        }
+    }
 }
 
 /// What is left to several instances together.
 fn sum(one: QuotaLeft, other: QuotaLeft) -> QuotaLeft {
     let sum = |a: Option<u32>, b: Option<u32>| Some(a?.saturating_add(b?));
     QuotaLeft { minute: sum(one.minute, other.minute), day: sum(one.day, other.day) }
-}
-
-fn slice_status(owner: &str, slice: &SliceReport) -> SliceStatus {
-    SliceStatus {
-        slice: slice.slice,
-        owner: owner.to_owned(),
-        state: slice.state,
-        last_success: slice.last_success,
-        published: slice.published,
-    }
 }
 
 #[cfg(test)]
@@ -119,20 +142,25 @@ mod tests {
         Name::new("sim").unwrap()
     }
 
-    fn slice(number: u16, state: SourceState) -> SliceReport {
-        let status = Status::of(&name(), number);
+    fn condition(state: SourceState) -> Condition {
+        let status = Status::of(&name());
         status.set(state);
         status.published();
         status.quota(QuotaLeft { minute: Some(2), day: None });
         status.snapshot()
     }
 
-    fn reports(slices: &[(&str, Vec<SliceReport>)]) -> BTreeMap<String, Report> {
-        let report = |slices: &Vec<SliceReport>| {
-            let source = SourceReport { url: "sim:".into(), slices: slices.clone() };
+    fn reports(told: &[(&str, u16, Condition)]) -> BTreeMap<String, Report> {
+        let report = |owned: u16, condition: &Condition| {
+            let source = SourceReport {
+                url: "sim:".into(),
+                slices: [0].into(),
+                owned: [owned].into(),
+                condition: condition.clone(),
+            };
             Report { sources: [(name(), source)].into() }
         };
-        slices.iter().map(|(me, slices)| ((*me).to_owned(), report(slices))).collect()
+        told.iter().map(|(me, owned, told)| ((*me).to_owned(), report(*owned, told))).collect()
     }
 
     fn entry(slices: u16) -> Entry {
@@ -140,7 +168,7 @@ mod tests {
             url: "sim:".into(),
             enabled: true,
             symbols: Arc::new([Symbol::new("IBM").unwrap()].into()),
-            slices: (0..slices).map(|n| Arc::new(Status::of(&name(), n))).collect(),
+            slices: (0..slices).collect(),
             ..Entry::default()
         }
     }
@@ -148,18 +176,18 @@ mod tests {
     #[test]
     fn whoever_is_asked_tells_what_the_others_do() {
         let now = Timestamp::now();
-        let mut heard = slice(0, SourceState::Running);
+        let mut heard = condition(SourceState::Running);
         heard.last_heard = Some(now - jiff::SignedDuration::from_millis(1_500));
-        let mut failing = slice(1, SourceState::BackingOff);
+        let mut failing = condition(SourceState::BackingOff);
         (failing.last_error, failing.last_error_at) = (Some("cut".into()), Some(now));
-        let reports = reports(&[("b", vec![failing]), ("a", vec![heard])]);
+        let reports = reports(&[("b", 1, failing), ("a", 0, heard)]);
         let told = status(&name(), Some(&entry(2)), &reports, now).unwrap();
         assert_eq!(told.state, SourceState::BackingOff);
         assert_eq!((told.published, told.lag_ms), (2, Some(1_500)));
         assert_eq!(told.quota, Some(QuotaLeft { minute: Some(4), day: None }));
         assert_eq!(told.last_error.as_deref(), Some("cut"));
-        let owners: Vec<_> = told.slices.iter().map(|slice| (slice.slice, &*slice.owner)).collect();
-        assert_eq!(owners, [(0, "a"), (1, "b")]);
+        let owners = told.owners.iter().map(|owner| (&*owner.instance, &*owner.slices));
+        assert_eq!(owners.collect::<Vec<_>>(), [("a", &[0][..]), ("b", &[1][..])]);
         assert_eq!(told.symbols.len(), 1);
         // An instance that is not configured for it knows it from the others.
         assert_eq!(status(&name(), None, &reports, now).unwrap().url, "sim:");
@@ -170,7 +198,7 @@ mod tests {
         let state = |entry: Option<&Entry>, reports| {
             status(&name(), entry, &reports, Timestamp::now()).map(|told| told.state)
         };
-        let half = || reports(&[("a", vec![slice(0, SourceState::Running)])]);
+        let half = || reports(&[("a", 0, condition(SourceState::Running))]);
         assert_eq!(state(Some(&entry(1)), half()), Some(SourceState::Running));
         assert_eq!(state(Some(&entry(2)), half()), Some(SourceState::Standby));
         assert_eq!(state(Some(&entry(1)), BTreeMap::new()), Some(SourceState::Standby));

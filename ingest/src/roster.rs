@@ -5,16 +5,21 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use schemas::{Source as Name, Symbol, http::SourceState};
+use schemas::{Source as Name, Symbol};
+use tokio::sync::{Notify, watch};
 
 use crate::{
     report::{Report, SourceReport},
+    sharing::Slice,
     status::Status,
 };
 
 /// All sources that are configured or set. Whoever runs them writes it, whoever tells of them reads.
 #[derive(Default)]
-pub(crate) struct Roster(RwLock<BTreeMap<Name, Entry>>);
+pub(crate) struct Roster {
+    entries: RwLock<BTreeMap<Name, Entry>>,
+    changed: Notify,
+}
 
 /// A source.
 #[derive(Clone, Default)]
@@ -27,49 +32,71 @@ pub(crate) struct Entry {
     pub(crate) symbols: Arc<BTreeSet<Symbol>>,
     /// Why the newest setting does not hold.
     pub(crate) setting_error: Option<String>,
-    /// How its slices are, while it is run.
-    pub(crate) slices: Vec<Arc<Status>>,
+    /// The slices that there are of it.
+    pub(crate) slices: BTreeSet<u16>,
+    /// How it is here, while it is run.
+    pub(crate) status: Option<Arc<Status>>,
+    /// Where it is told which of its slices are due to us.
+    pub(crate) due: Option<watch::Sender<BTreeSet<u16>>>,
 }
 
 impl Roster {
     /// Changes what is known of a source.
     pub(crate) fn change(&self, name: &Name, change: impl FnOnce(&mut Entry)) {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         change(entries.entry(name.clone()).or_default());
+        self.changed.notify_one();
+    }
+
+    /// Returns when something was changed since it last did. Only one may wait.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Nothing is known of it any more.
     pub(crate) fn forget(&self, name: &Name) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     /// What is known of a source.
     pub(crate) fn get(&self, name: &Name) -> Option<Entry> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// What is known of all of them.
     pub(crate) fn all(&self) -> BTreeMap<Name, Entry> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why something that was fetched is not published, while it is not.
     pub(crate) fn unpublished(&self) -> Option<String> {
-        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        entries.values().flat_map(|entry| &entry.slices).find_map(|status| status.unpublished())
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .values()
+            .filter_map(|entry| entry.status.as_ref())
+            .find_map(|status| status.unpublished())
     }
 
     /// What this instance tells the others.
     pub(crate) fn report(&self) -> Report {
         let running = self.all().into_iter().filter(|(_, entry)| entry.enabled);
-        let sources = running.map(|(name, entry)| {
-            let slices = entry.slices.iter().map(|status| status.snapshot());
-            let report = SourceReport {
-                slices: slices.filter(|slice| slice.state != SourceState::Standby).collect(),
-                url: entry.url,
-            };
-            (name, report)
+        let sources = running.filter_map(|(name, entry)| {
+            let status = entry.status?;
+            let (owned, condition) = (status.owned(), status.snapshot());
+            let Entry { url, slices, .. } = entry;
+            Some((name, SourceReport { url, slices, owned, condition }))
         });
         Report { sources: sources.collect() }
+    }
+
+    /// These slices are due to us, and no others.
+    pub(crate) fn assign(&self, share: &BTreeSet<Slice>) {
+        for (name, entry) in self.all() {
+            let ours = share.iter().filter(|(source, _)| *source == name);
+            let ours: BTreeSet<u16> = ours.map(|(_, slice)| *slice).collect();
+            if let Some(due) = entry.due {
+                due.send_if_modified(|due| std::mem::replace(due, ours.clone()) != ours);
+            }
+        }
     }
 }

@@ -29,6 +29,17 @@ pub(crate) trait Source: Send + Sync + 'static {
         false
     }
 
+    /// Whether its symbols may be divided among instances, each of which then runs a session for its
+    /// own, and asks the broker for each symbol where it is to go on. What cannot be divided has one
+    /// owner: a feed, because its provider allows few connections, or because those that stay would be
+    /// interrupted for those that move; a web site, because it is one that is to be polite to it.
+    fn divides(&self) -> bool {
+        false
+    }
+
+    /// Nothing of it is fetched here for now, and others may have all of it.
+    fn rest(&self) {}
+
     /// One session: fetches and hands everything to the outlet until the source is at its end or
     /// something fails. It is dropped at shutdown, at any await.
     async fn run(&self, session: Session) -> Result<(), FetchError>;
@@ -49,23 +60,40 @@ pub(crate) struct Session {
 /// The symbols that a source is to fetch. They may change while it runs: it then asks for the new
 /// ones too, and leaves the others, without a new session where the provider can.
 #[derive(Clone)]
-pub(crate) struct Followed(watch::Receiver<Arc<BTreeSet<Symbol>>>);
+pub(crate) struct Followed {
+    ours: watch::Receiver<Arc<BTreeSet<Symbol>>>,
+    /// Those of all instances together, where the source is divided.
+    all: Option<watch::Receiver<Arc<BTreeSet<Symbol>>>>,
+}
 
 impl Followed {
     /// The symbols, and whoever changes them.
     pub(crate) fn new(symbols: BTreeSet<Symbol>) -> (watch::Sender<Arc<BTreeSet<Symbol>>>, Self) {
         let (sender, receiver) = watch::channel(Arc::new(symbols));
-        (sender, Self(receiver))
+        (sender, Self { ours: receiver, all: None })
+    }
+
+    /// The same as a part of `all`, which other instances have the rest of.
+    pub(crate) fn part_of(mut self, all: watch::Receiver<Arc<BTreeSet<Symbol>>>) -> Self {
+        self.all = Some(all);
+        self
+    }
+
+    /// How many symbols are ours, and how many there are with those of the other instances: our
+    /// share of what the account may do.
+    pub(crate) fn share(&self) -> (usize, usize) {
+        let ours = self.ours.borrow().len();
+        (ours, self.all.as_ref().map_or(ours, |all| all.borrow().len().max(ours)))
     }
 
     /// The symbols as they are now.
     pub(crate) fn now(&mut self) -> Arc<BTreeSet<Symbol>> {
-        Arc::clone(&self.0.borrow_and_update())
+        Arc::clone(&self.ours.borrow_and_update())
     }
 
     /// Returns when there are others than [`now`](Self::now) told last.
     pub(crate) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.ours.changed().await.is_err() {
             // Nobody can change them any more.
             std::future::pending().await
         }

@@ -1,6 +1,9 @@
-//! How each slice of a source is doing, for `GET /sources/{name}`.
+//! How each source is doing here, for `GET /sources/{name}`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use jiff::Timestamp;
 use schemas::{
@@ -9,41 +12,43 @@ use schemas::{
 };
 use tracing::info;
 
-use crate::report::SliceReport;
+use crate::report::Condition;
 
-/// How one slice of a source is doing here.
+/// How one source is doing here.
 pub(crate) struct Status {
     source: Name,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    told: SliceReport,
+    told: Condition,
+    owned: BTreeSet<u16>,
     /// Why what was fetched is not published, while it is not.
     unpublished: Option<String>,
 }
 
 impl Status {
     /// Before its first session.
-    pub(crate) fn of(source: &Name, slice: u16) -> Self {
-        let told = SliceReport {
-            slice,
-            state: SourceState::Standby,
-            last_heard: None,
-            last_success: None,
-            last_error: None,
-            last_error_at: None,
-            published: 0,
-            quota: None,
-        };
-        Self { source: source.clone(), inner: Mutex::new(Inner { told, unpublished: None }) }
+    pub(crate) fn of(source: &Name) -> Self {
+        let inner = Inner { told: Condition::default(), owned: BTreeSet::new(), unpublished: None };
+        Self { source: source.clone(), inner: Mutex::new(inner) }
+    }
+
+    /// These slices of it are fetched here now.
+    pub(crate) fn own(&self, slices: BTreeSet<u16>) {
+        self.lock().owned = slices;
+    }
+
+    /// The slices of it that are fetched here.
+    pub(crate) fn owned(&self) -> BTreeSet<u16> {
+        self.lock().owned.clone()
     }
 
     /// It does something else now.
     pub(crate) fn set(&self, state: SourceState) {
         let status = &mut self.lock().told;
         if status.state != state {
-            info!(source = %self.source, slice = status.slice, from = ?status.state, to = ?state, "source");
+            info!(source = %self.source, from = ?status.state, to = ?state, "source");
             status.state = state;
         }
     }
@@ -92,7 +97,7 @@ impl Status {
     }
 
     /// As it is now. A source that fetches what cannot be published is not running.
-    pub(crate) fn snapshot(&self) -> SliceReport {
+    pub(crate) fn snapshot(&self) -> Condition {
         let status = self.lock();
         let mut told = status.told.clone();
         if status.unpublished.is_some() && told.state == SourceState::Running {

@@ -1,6 +1,9 @@
 //! Keeping one source running: owned by one instance at a time, restarted after failures.
 
 use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,16 +12,20 @@ use std::{
 };
 
 use nats::Broker;
-use schemas::{http::SourceState, subject};
+use schemas::{Symbol, http::SourceState};
 use service::Context;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     outlet::{backoff, delay, outlet, report},
-    ownership,
+    ownership::{Change, Ownership},
     publish::{Window, newest_id, publish},
+    sharing::slice_of,
     source::{ErrorKind, FetchError, Followed, Session, Source},
     spool::{Spool, SpoolPlace},
     status::Status,
@@ -28,71 +35,114 @@ use crate::{
 /// A session that lasted this long was a good one: the next wait is short again.
 const LASTING: Duration = Duration::from_secs(60);
 
+/// How long until it is looked again whether the broker takes what was fetched, or gives a lease.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What the supervision of a source needs.
 pub(crate) struct Supervised {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) status: Arc<Status>,
-    /// The symbols that it is to fetch.
-    pub(crate) symbols: Followed,
+    /// The symbols that it is to fetch, here or elsewhere.
+    pub(crate) symbols: watch::Receiver<Arc<BTreeSet<Symbol>>>,
+    /// The slices of it that are due to us.
+    pub(crate) due: watch::Receiver<BTreeSet<u16>>,
     /// Where it spools what cannot be published; nowhere where it can wait, or is to.
     pub(crate) spool: Option<SpoolPlace>,
-    /// How many sources this instance owns.
-    pub(crate) owned: Arc<AtomicU64>,
+    /// How many sources this instance fetches, or fetches a part of.
+    pub(crate) fetched: Arc<AtomicU64>,
 }
 
 impl Supervised {
-    /// Runs the source whenever this instance owns its lease, until shutdown or until the source
-    /// is at its end.
+    /// Runs the source for the slices that this instance owns, until shutdown or until the source is
+    /// at its end.
     pub(crate) async fn run(self, context: Context) {
-        let key = format!("ingest.{}", subject::key_of(self.source.name()));
+        let mut ownership =
+            Ownership::new(&context, self.source.name(), self.source.divides(), self.due.clone());
         let mut window = self.window();
+        // What an earlier process has left is published, whoever has the source now.
+        if self.spool.as_ref().is_some_and(SpoolPlace::has_left) {
+            self.open_spool(&mut window);
+        }
         let mut backoff = backoff();
         loop {
-            let lease = tokio::select! {
-                () = context.shutdown.cancelled() => return,
-                lease = context.nats.lease(&key, &context.instance) => lease,
-            };
-            let lease = match lease {
-                Ok(lease) => lease,
-                Err(error) => {
-                    warn!(source = %self.source.name(), %error, "the lease cannot be had");
+            if ownership.slices().is_empty() {
+                let holds_on = window.spools();
+                let changed = tokio::select! {
+                    () = context.shutdown.cancelled() => {
+                        return self.drain_within(&context, &mut window).await;
+                    }
+                    changed = ownership.changed(holds_on) => changed,
+                    never = self.drain(&context.broker, &mut window) => match never {},
+                };
+                if let Err(error) = changed {
+                    warn!(source = %self.source.name(), %error, "the leases cannot be had");
                     self.status.failed(&error);
                     pause(backoff.next_delay(), &context.shutdown).await;
                     continue;
                 }
-            };
-            backoff.reset();
-            self.open_spool(&mut window);
-            self.owned.fetch_add(1, Ordering::Relaxed);
-            let (lost, done) = (CancellationToken::new(), CancellationToken::new());
-            let stop = Stop {
-                shutdown: &context.shutdown,
-                drain_within: context.shutdown_deadline,
-                lost: &lost,
-            };
-            let can_spool = window.spools();
-            let owning = async {
-                let end = self.own(&context.broker, &mut window, stop).await;
-                done.cancel();
-                end
-            };
-            let keeping = ownership::keep(&context, &key, lease, can_spool, &lost, &done);
-            let (end, lease) = tokio::join!(owning, keeping);
-            self.owned.fetch_sub(1, Ordering::Relaxed);
-            if end != End::Lost {
-                // Whoever has the lease next may open the spool.
-                drop(window);
-                if let Some(lease) = lease {
-                    lease.release().await;
-                }
-                return;
+                backoff.reset();
             }
-            self.status.set(SourceState::Standby);
+            self.open_spool(&mut window);
+            self.fetched.fetch_add(1, Ordering::Relaxed);
+            let end = self.own_slices(&context, &mut ownership, &mut window).await;
+            self.fetched.fetch_sub(1, Ordering::Relaxed);
+            match end {
+                End::Shutdown => {
+                    // Whoever has the lease next may open the spool.
+                    drop(window);
+                    return ownership.release().await;
+                }
+                // It stays ours, so that nobody else plays it again.
+                End::Finished => {
+                    context.shutdown.cancelled().await;
+                    return ownership.release().await;
+                }
+                End::Lost if !window.spools() => ownership.forget_lost(),
+                End::Lost | End::Moved => {}
+            }
+            if window.is_empty() {
+                ownership.settle().await;
+            }
+            if ownership.slices().is_empty() {
+                self.source.rest();
+                self.status.own(BTreeSet::new());
+                self.status.set(SourceState::Standby);
+            }
         }
     }
 
-    /// Opens the spool with what an earlier process has left in it, once we own the source. Without
-    /// one the source is paused while the broker is away.
+    /// Publishes what was fetched of slices that are not ours any more; then there is nothing to do.
+    /// A source that waits for its lease instead goes on with what is in memory then.
+    async fn drain(&self, broker: &Arc<dyn Broker>, window: &mut Window) -> Infallible {
+        while self.keeps_all(window) && !window.is_empty() {
+            let (_, mut nothing) = mpsc::channel(1);
+            publish(broker, window, &mut nothing).await;
+            sleep(LOOK_AGAIN).await;
+        }
+        pending().await
+    }
+
+    /// The same at shutdown, as far as there is time.
+    async fn drain_within(&self, context: &Context, window: &mut Window) {
+        if !self.keeps_all(window) || window.is_empty() {
+            return;
+        }
+        let (_, mut nothing) = mpsc::channel(1);
+        let publishing = publish(&context.broker, window, &mut nothing);
+        if timeout(context.shutdown_deadline, publishing).await.is_err() {
+            warn!(source = %self.source.name(), "stopped before the broker had everything");
+        }
+    }
+
+    /// Whether everything that was fetched is published by whoever has fetched it, also when another
+    /// instance has published since: order is less than a payload, and the same one is known by its
+    /// id.
+    fn keeps_all(&self, window: &Window) -> bool {
+        self.source.divides() || window.spools()
+    }
+
+    /// Opens the spool with what earlier processes have left in it. Without one the source is paused
+    /// while the broker is away.
     fn open_spool(&self, window: &mut Window) {
         let (Some(place), false) = (&self.spool, window.spools()) else { return };
         let source = self.source.name();
@@ -106,19 +156,98 @@ impl Supervised {
         }
     }
 
+    /// Runs sessions for the slices that are ours until some are to be given back, or until something
+    /// ends it. Those that are ours meanwhile are fetched, too.
+    async fn own_slices(
+        &self,
+        context: &Context,
+        ownership: &mut Ownership,
+        window: &mut Window,
+    ) -> End {
+        let (lost, moved) = (CancellationToken::new(), CancellationToken::new());
+        let stop = Stop {
+            shutdown: &context.shutdown,
+            drain_within: context.shutdown_deadline,
+            moved: &moved,
+            lost: &lost,
+        };
+        let (all, holds_on) = (&self.symbols, window.spools());
+        let (sender, followed) = Followed::new(self.symbols_in(&ownership.slices()));
+        let followed = followed.part_of(all.clone());
+        let (owned, mut slices) = watch::channel(ownership.slices());
+        self.status.own(ownership.slices());
+        let watching = async {
+            let change = has_changed(ownership, holds_on, |slices| {
+                self.status.own(slices.clone());
+                owned.send_replace(slices);
+            });
+            if change.await == Change::Due {
+                // Slices are not given back while nothing can be published: what is fetched then is
+                // spooled.
+                while self.status.unpublished().is_some() {
+                    sleep(LOOK_AGAIN).await;
+                }
+                moved.cancel();
+                ownership.lost().await;
+            }
+            lost.cancel();
+        };
+        let following = async {
+            let mut all = all.clone();
+            loop {
+                tokio::select! {
+                    Ok(()) = all.changed() => {}
+                    Ok(()) = slices.changed() => {}
+                    else => return,
+                }
+                all.mark_unchanged();
+                let now = Arc::new(self.symbols_in(&slices.borrow_and_update()));
+                sender.send_if_modified(|before| {
+                    *before != now && {
+                        *before = now;
+                        true
+                    }
+                });
+            }
+        };
+        let attending = async {
+            tokio::join!(watching, following);
+            pending().await
+        };
+        tokio::select! {
+            end = self.own(&context.broker, &followed, window, stop) => end,
+            end = attending => end,
+        }
+    }
+
+    /// The symbols to fetch that are in these slices.
+    fn symbols_in(&self, slices: &BTreeSet<u16>) -> BTreeSet<Symbol> {
+        let all = self.symbols.borrow();
+        match self.source.divides() {
+            true => all.iter().filter(|s| slices.contains(&slice_of(s))).cloned().collect(),
+            false => BTreeSet::clone(&all),
+        }
+    }
+
     fn window(&self) -> Window {
-        Window::new(self.source.name(), Arc::clone(&self.status))
+        Window::new(self.source.name(), self.source.divides(), Arc::clone(&self.status))
     }
 
     /// Runs one session after the other, until the source is at its end or we are to stop.
-    async fn own(&self, broker: &Arc<dyn Broker>, window: &mut Window, stop: Stop<'_>) -> End {
+    async fn own(
+        &self,
+        broker: &Arc<dyn Broker>,
+        followed: &Followed,
+        window: &mut Window,
+        stop: Stop<'_>,
+    ) -> End {
         let mut backoff = backoff();
         // Another instance may have gone on since: the broker is asked.
         window.begin();
         loop {
             self.status.set(SourceState::Starting);
             let started = Instant::now();
-            let error = match self.session(broker, window, stop).await {
+            let error = match self.session(broker, followed, window, stop).await {
                 Ok(End::Finished) => {
                     self.status.set(SourceState::Finished);
                     return End::Finished;
@@ -143,15 +272,18 @@ impl Supervised {
     /// publishes it even then, because it has it alone.
     ///
     /// The first session of an owner goes on from what the broker has; the others need not ask where
-    /// there is a spool, because nobody else has published since.
+    /// there is a spool, because nobody else has published since. A source that is divided asks for
+    /// each symbol by itself.
     async fn session(
         &self,
         broker: &Arc<dyn Broker>,
+        followed: &Followed,
         window: &mut Window,
         stop: Stop<'_>,
     ) -> Result<End, FetchError> {
         let source = self.source.name();
         let resume = match window.goes_on() {
+            _ if self.source.divides() => None,
             Some(newest) => Some(newest),
             None => {
                 let stored = tokio::select! {
@@ -166,9 +298,10 @@ impl Supervised {
                 window.resume(stored)
             }
         };
+        let symbols = followed.clone();
         let (outlet, mut intake) = outlet(source, Arc::clone(&self.status));
         let stored = Stored::new(broker, source);
-        let session = Session { resume, stored, symbols: self.symbols.clone(), outlet };
+        let session = Session { resume, stored, symbols, outlet };
         // Whichever way fetching ends, its outlet is dropped, and that ends publishing.
         let fetching = async {
             tokio::select! {
@@ -203,7 +336,9 @@ struct Stop<'a> {
     shutdown: &'a CancellationToken,
     /// How long that may take.
     drain_within: Duration,
-    /// Another instance may own the source now: stop at once.
+    /// Other slices are to be fetched: stop fetching, and publish what was fetched.
+    moved: &'a CancellationToken,
+    /// Another instance may own something of it now: stop at once.
     lost: &'a CancellationToken,
 }
 
@@ -212,6 +347,7 @@ impl Stop<'_> {
         tokio::select! {
             () = self.shutdown.cancelled() => End::Shutdown,
             () = self.lost.cancelled() => End::Lost,
+            () = self.moved.cancelled() => End::Moved,
         }
     }
 
@@ -229,8 +365,29 @@ enum End {
     Finished,
     /// The process stops.
     Shutdown,
-    /// The lease is lost.
+    /// Other slices are ours, or are to be.
+    Moved,
+    /// A lease is lost.
     Lost,
+}
+
+/// Returns when something of what is ours is to be given back, or is lost. What is ours in addition is
+/// told.
+async fn has_changed(
+    ownership: &mut Ownership,
+    holds_on: bool,
+    gained: impl Fn(BTreeSet<u16>),
+) -> Change {
+    loop {
+        match ownership.changed(holds_on).await {
+            Ok(Change::Gained) => gained(ownership.slices()),
+            Ok(change) => return change,
+            Err(error) => {
+                debug!(%error, "the leases cannot be had");
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
 }
 
 async fn pause(time: Duration, shutdown: &CancellationToken) {

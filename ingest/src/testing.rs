@@ -270,7 +270,7 @@ pub(crate) fn tick(n: usize) -> RawTick {
 
 /// The status of a source that does nothing.
 pub(crate) fn status() -> Status {
-    Status::of(&schemas::Source::new("sim").unwrap(), 0)
+    Status::of(&schemas::Source::new("sim").unwrap())
 }
 
 /// A running session of a source, and what comes out of it.
@@ -294,7 +294,7 @@ pub(crate) fn start_with(
 ) -> Running {
     // What the program does at its start; a second time is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let status = Arc::new(Status::of(source.name(), 0));
+    let status = Arc::new(Status::of(source.name()));
     let (outlet, ticks) = outlet(source.name(), Arc::clone(&status));
     let resume = resume.map(str::to_owned);
     let (follow, symbols) = Followed::new(source.symbols().into_iter().collect());

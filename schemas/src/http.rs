@@ -24,7 +24,7 @@ pub struct SourceStatus {
     pub name: String,
     /// Where it fetches from.
     pub url: String,
-    /// What it is doing; of one in several slices, the worst that any of them does.
+    /// What it is doing; of one with several owners, the worst that any of them does.
     pub state: SourceState,
     /// The symbols that it is to fetch, sorted; empty where they are not chosen here.
     #[serde(default)]
@@ -48,9 +48,9 @@ pub struct SourceStatus {
     /// Why the newest setting in the bucket `config` does not hold, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting_error: Option<String>,
-    /// Its slices that somebody fetches, each with its owner.
+    /// The instances that fetch it.
     #[serde(default)]
-    pub slices: Vec<SliceStatus>,
+    pub owners: Vec<SourceOwner>,
 }
 
 /// How much of a provider's quota is left, in what it counts: requests, or credits.
@@ -62,19 +62,20 @@ pub struct QuotaLeft {
     pub day: Option<u32>,
 }
 
-/// How a slice of a source is doing: some of its symbols, or all of them.
+/// How an instance is doing that fetches a source, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SliceStatus {
-    /// Its number, from 0 on.
-    pub slice: u16,
-    /// The instance that fetches it.
-    pub owner: String,
+pub struct SourceOwner {
+    /// Its name in the registry.
+    pub instance: String,
+    /// Which slices of the source it fetches: each symbol of a source that is divided is in one of
+    /// them, by a hash.
+    pub slices: Vec<u16>,
     /// What it is doing.
     pub state: SourceState,
     /// When it last published something, UTC.
     #[schemars(with = "Option<Utc>")]
     pub last_success: Option<Timestamp>,
-    /// Payloads published since its instance started.
+    /// Payloads that it has published since it started.
     pub published: u64,
 }
 

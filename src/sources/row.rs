@@ -10,8 +10,7 @@ pub(super) const HEAD: [&str; 7] =
 /// What stands in them.
 pub(super) fn cells(source: &SourceStatus) -> [String; 7] {
     let dash = || "-".to_owned();
-    let mut owners: Vec<_> = source.slices.iter().map(|slice| slice.owner.as_str()).collect();
-    owners.dedup();
+    let owners: Vec<_> = source.owners.iter().map(|owner| owner.instance.as_str()).collect();
     let state = serde_json::to_value(source.state).ok();
     let error = source.setting_error.as_ref().or(source.last_error.as_ref());
     [

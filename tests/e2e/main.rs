@@ -26,6 +26,7 @@ mod raw;
 mod rejected;
 mod scale;
 mod servers;
+mod sharing;
 mod sources;
 mod spool;
 mod store;

@@ -3,7 +3,7 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use reqwest::{RequestBuilder, StatusCode};
-use schemas::http::{Posted, SourceStatus};
+use schemas::http::{Posted, SourceState, SourceStatus};
 use serde_json::json;
 
 use crate::{
@@ -57,6 +57,12 @@ impl House {
         })
         .await;
         house
+    }
+
+    /// How `push:desk` is.
+    async fn status(&self) -> SourceStatus {
+        let url = format!("{}/sources/push:desk", self.gateway);
+        self.client.get(url).send().await.unwrap().json().await.unwrap()
     }
 
     fn post(
@@ -128,9 +134,26 @@ async fn what_is_posted_becomes_prices_once() {
     assert_eq!(prices("DESK.A"), ["1.50", "1.60"]);
     assert_eq!(prices("DESK.B"), ["2.50", "2.75", "2.75"]);
     assert_eq!(prices("SAP"), ["1234.50"]);
-    let status = house.client.get(format!("{}/sources/push:desk", house.gateway)).send().await;
-    let status: SourceStatus = status.unwrap().json().await.unwrap();
+    assert_eq!(house.status().await.published, 4);
+
+    // It is not fetched, so it cannot be set not to be; whoever writes that changes nothing.
+    let what = "what may change while running";
+    let bucket = house.registry.nats.bucket(schemas::subject::CONFIG, what, None).await.unwrap();
+    let key = schemas::subject::setting_of(&schemas::Source::new("push:desk").unwrap());
+    bucket.put(&key, r#"{"enabled":false}"#.into()).await.unwrap();
+    let told = async || house.status().await.setting_error;
+    let fault = eventually(PATIENCE, "the setting is refused", told).await;
+    assert!(fault.contains("ingest.push"), "{fault}");
+    let status = house.status().await;
     assert_eq!((status.published, status.url.as_str()), (4, "/ticks/push:desk"));
+    assert_eq!(status.state, SourceState::Running);
+    let (code, _) = posted(house.post("push:desk", ndjson, line("DESK.A", "1.70"))).await;
+    assert_eq!(code, StatusCode::ACCEPTED);
+    bucket.delete(&key, None).await.unwrap();
+    let forgotten = async || house.status().await.setting_error.is_none().then_some(());
+    eventually(PATIENCE, "the setting is gone", forgotten).await;
+    let status = house.status().await;
+    assert_eq!((status.published, status.state), (5, SourceState::Running));
 }
 
 #[tokio::test(flavor = "multi_thread")]

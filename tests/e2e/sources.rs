@@ -89,7 +89,7 @@ async fn symbols_come_and_go_while_the_source_runs() {
     assert_eq!(added, StatusCode::OK);
     let sim = house.until("sim follows BRK.B", |sim| symbols(sim).contains(&"BRK.B")).await;
     assert_eq!(symbols(&sim), ["AAPL", "BRK.B", "MSFT"]);
-    assert_eq!(sim.slices.len(), 1, "one instance fetches it: {sim:?}");
+    assert_eq!(sim.owners.len(), 1, "one instance fetches it: {sim:?}");
     let known = async || house.knows("BRK.B").await.then_some(());
     eventually(PATIENCE, "clients may subscribe to BRK.B", known).await;
     let subscriber = Subscriber::follow(Arc::clone(&house.registry), &["BRK.B"]);

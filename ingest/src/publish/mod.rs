@@ -4,12 +4,23 @@
 mod tests;
 mod window;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
-use nats::{Broker, BrokerError, Exclusivity, NewMessage, Publisher, topology::Stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use nats::{Broker, BrokerError, Exclusivity, Message, NewMessage, Publisher, topology::Stream};
 use schemas::{RawTick, headers, subject};
 use service::Backoff;
-use tokio::{sync::mpsc::Receiver, time::sleep};
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{sleep, timeout},
+};
 use tracing::{error, warn};
 
 use crate::{metrics as names, source::ErrorKind};
@@ -21,6 +32,14 @@ const BATCH: usize = 64;
 
 /// The first and the longest wait before the next session, before jitter.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How many subjects the broker is asked for at once, and how long it may take for all of them.
+const ASKED_AT_ONCE: usize = 8;
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What tells a payload of ours from the same one that another instance has fetched: its id, and when
+/// it was received.
+pub(crate) type Mark = (String, Timestamp);
 
 /// Why a session has ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +60,8 @@ pub(crate) async fn publish(
 ) {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     let mut before = Before::Nothing;
+    // What was sent when publishing was given up is sent again.
+    window.unsend();
     while let Err(fault) = session(broker, window, intake, before, &mut backoff).await {
         let refused = matches!(fault, Fault::Broker(BrokerError::Refused(_)));
         before = if refused { Before::Refused } else { Before::Interrupted };
@@ -78,6 +99,25 @@ pub(crate) async fn newest_id(
 ) -> Result<Option<String>, BrokerError> {
     let newest = broker.last(Stream::Raw, &subject::all_raw_of(source)).await?;
     Ok(newest.and_then(|message| message.header(headers::MESSAGE_ID).map(str::to_owned)))
+}
+
+/// The newest messages that the broker has of these subjects. One that has to search for too long
+/// is not waited for: what is published twice is known by its id.
+async fn newest(
+    broker: &Arc<dyn Broker>,
+    subjects: BTreeSet<String>,
+) -> Result<HashSet<Mark>, BrokerError> {
+    let asking = stream::iter(subjects)
+        .map(async |subject| broker.last(Stream::Raw, &subject).await)
+        .buffer_unordered(ASKED_AT_ONCE)
+        .try_filter_map(async |newest| Ok(newest.as_ref().and_then(mark)))
+        .try_collect();
+    timeout(ASKED_WITHIN, asking).await.unwrap_or_else(|_| Ok(HashSet::new()))
+}
+
+fn mark(message: &Message) -> Option<Mark> {
+    let received_at = message.header(headers::RECEIVED_AT)?.parse().ok()?;
+    Some((message.header(headers::MESSAGE_ID)?.to_owned(), received_at))
 }
 
 /// Waits for something while there is no session, and spools what is fetched meanwhile. Nothing where
@@ -122,7 +162,8 @@ fn may_have_more(intake: &Receiver<RawTick>) -> bool {
 /// One publishing session: first what an earlier one left unconfirmed, in order, then what comes
 /// in. What is stored of the earlier one is a prefix, and is not sent again: the stream would know
 /// it by its message id, but only for as long as its duplicate window. For what the server is only
-/// about to store, that is long enough.
+/// about to store, that is long enough. What another instance has stored says nothing about ours: one
+/// of its payloads may be among ours, with others before it that only we have.
 ///
 /// After a refusal nothing counts as stored but what is confirmed, because a smaller payload may
 /// have found room behind the one that was refused; and nothing follows that one until it is taken.
@@ -136,11 +177,10 @@ async fn session(
     backoff: &mut Backoff,
 ) -> Result<(), Fault> {
     let refused = before == Before::Refused;
-    let (source, is_asked) = (window.source.clone(), !refused && !window.is_empty());
+    let asked = if refused { BTreeSet::new() } else { window.subjects()? };
     let opening = async {
         let publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await?;
-        let stored = if is_asked { newest_id(broker, &source).await? } else { None };
-        Ok::<_, BrokerError>((publisher, stored))
+        Ok::<_, BrokerError>((publisher, newest(broker, asked).await?))
     };
     let opened = match before {
         Before::Nothing => opening.await,
@@ -155,8 +195,8 @@ async fn session(
         if window.has_sent() {
             window.confirmed(publisher.confirmed().await?);
         }
-    } else if let Some(stored) = stored {
-        window.stored(&stored)?;
+    } else {
+        window.stored(stored)?;
     }
     if window.is_empty() {
         window.status.publishing_works();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn window() -> Window {
-    Window::new(&schemas::Source::new("sim").unwrap(), Arc::new(status()))
+    Window::new(&schemas::Source::new("sim").unwrap(), false, Arc::new(status()))
 }
 
 async fn publish_all(broker: &FakeBroker, count: usize) -> Window {
@@ -171,6 +171,70 @@ fn what_was_left_comes_first_unless_another_instance_went_on() {
     assert_eq!(window.resume(None), None);
 }
 
+/// A payload of one of two symbols.
+fn of_two(n: usize) -> RawTick {
+    let symbol = schemas::Symbol::new(["IBM", "SPY"][n % 2]).unwrap();
+    RawTick { symbol: Some(symbol), ..tick(n) }
+}
+
+/// Windows of five payloads, in memory, on disk, and some here and some there.
+async fn fives(disks: &[Disk; 2], is_divided: bool) -> [Window; 3] {
+    let new = || Window::new(&tick(0).source, is_divided, Arc::new(status()));
+    let mut windows = [new(), new(), new()];
+    windows[1].spool_into(disks[0].spool());
+    windows[2].spool_into(disks[1].spool());
+    for (window, spooled) in windows.iter_mut().zip([0, 5, 3]) {
+        (0..spooled).for_each(|n| window.push(of_two(n)));
+        window.spool_waiting().await.unwrap();
+        (spooled..5).for_each(|n| window.push(of_two(n)));
+    }
+    windows
+}
+
+/// What is left when the broker has these as its newest.
+fn left(window: &mut Window, newest: impl IntoIterator<Item = RawTick>) -> Vec<String> {
+    window.stored(newest.into_iter().map(|tick| (tick.id, tick.received_at)).collect()).unwrap();
+    let mut left = Vec::new();
+    while window.can_send() {
+        left.extend(window.send(9).unwrap().map(|payload| payload.id.clone()));
+    }
+    left
+}
+
+#[tokio::test]
+async fn what_is_stored_of_ours_tells_what_is_left_and_what_is_anothers_does_not() {
+    for which in 0..3 {
+        let window = async || {
+            let disks = [Disk::of(u64::MAX), Disk::of(u64::MAX)];
+            let [memory, disk, both] = fives(&disks, true).await;
+            (
+                disks,
+                match which {
+                    0 => memory,
+                    1 => disk,
+                    _ => both,
+                },
+            )
+        };
+        let subjects = window().await.1.subjects().unwrap();
+        let both = ["IBM", "SPY"].map(|symbol| format!("ticks.raw.sim.{symbol}"));
+        assert_eq!(subjects, both.into());
+        // The same event, fetched by another instance a moment later.
+        let others = |n| RawTick { received_at: Timestamp::MAX, ..of_two(n) };
+        assert_eq!(left(&mut window().await.1, [others(4), others(3)]).len(), 5);
+        assert_eq!(left(&mut window().await.1, []).len(), 5);
+        for newest in 0..5_usize {
+            // The newest of one symbol is older than that of the other, or another instance's.
+            let older = newest.checked_sub(1).map(of_two);
+            for beside in [older, Some(others(3 + newest % 2))] {
+                let (_disks, mut window) = window().await;
+                let left = left(&mut window, [of_two(newest)].into_iter().chain(beside));
+                assert_eq!(left, ids(5)[newest + 1..], "{newest} is stored, {which}");
+            }
+        }
+    }
+}
+
 /// A folder for a spool, and how large it may become.
 struct Disk(TempDir, u64);
 
@@ -181,10 +245,14 @@ impl Disk {
 
     /// The window of a process that begins.
     fn window(&self) -> Window {
-        let place = SpoolPlace { folder: self.0.path().to_owned(), bound: self.1 };
         let mut window = window();
-        window.spool_into(Spool::open(&place, &window.source).unwrap());
+        window.spool_into(self.spool());
         window
+    }
+
+    fn spool(&self) -> Spool {
+        let place = SpoolPlace { folder: self.0.path().to_owned(), bound: self.1 };
+        Spool::open(&place, &tick(0).source).unwrap()
     }
 
     fn segments(&self) -> usize {

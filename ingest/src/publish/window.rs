@@ -1,13 +1,17 @@
 //! What one source fetched and the broker is not known to have.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    io,
+    sync::Arc,
+};
 
 use metrics::{Counter, Gauge};
 use nats::Receipt;
-use schemas::RawTick;
+use schemas::{RawTick, subject};
 use tracing::warn;
 
-use super::BATCH;
+use super::{BATCH, Mark};
 use crate::{metrics as names, spool::Spool, status::Status};
 
 /// How many payloads, and but for the last batch how many bytes of them, are in memory at most.
@@ -18,6 +22,8 @@ const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 /// session; what is in the spool, where there is one; and what is in memory and to be sent.
 pub(crate) struct Window {
     pub(super) source: schemas::Source,
+    /// Whether other instances publish what they fetch of it at the same time.
+    is_divided: bool,
     pub(super) status: Arc<Status>,
     sent: VecDeque<RawTick>,
     /// How many of the oldest that were sent are in the spool, too.
@@ -35,9 +41,10 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(source: &schemas::Source, status: Arc<Status>) -> Self {
+    pub(crate) fn new(source: &schemas::Source, is_divided: bool, status: Arc<Status>) -> Self {
         Self {
             source: source.clone(),
+            is_divided,
             status,
             sent: VecDeque::with_capacity(WINDOW),
             sent_of_spool: 0,
@@ -195,23 +202,49 @@ impl Window {
         spool.sync().await
     }
 
-    /// Everything up to the payload of this id is stored, if it is one of ours.
-    pub(super) fn stored(&mut self, id: &str) -> io::Result<()> {
+    /// The subjects whose newest messages say how much of it is stored: none where nothing is in it.
+    pub(super) fn subjects(&mut self) -> io::Result<BTreeSet<String>> {
+        if self.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        if !self.is_divided {
+            return Ok([subject::all_raw_of(&self.source)].into());
+        }
+        let subject = |payload: &RawTick| subject::raw(&payload.source, payload.symbol.as_ref());
+        let mut subjects: BTreeSet<_> = self.waiting.iter().map(subject).collect();
+        if let Some(spool) = &mut self.spool {
+            spool.look_through(WINDOW as u64, |payload| subjects.extend([subject(payload)]))?;
+        }
+        Ok(subjects)
+    }
+
+    /// These are stored, and everything of ours up to them.
+    pub(super) fn stored(&mut self, mut newest: HashSet<Mark>) -> io::Result<()> {
+        if newest.is_empty() {
+            return Ok(());
+        }
+        let mut is_newest = |payload: &RawTick| {
+            newest.remove(&(payload.id.clone(), payload.received_at)).then(|| payload.id.clone())
+        };
         if let Some(spool) = &mut self.spool
             && !spool.is_empty()
         {
-            if let Some(records) = spool.up_to(id, WINDOW as u64)? {
+            let (mut looked_at, mut found) = (0, None);
+            spool.look_through(WINDOW as u64, |payload| {
+                looked_at += 1;
+                found = is_newest(payload).map(|id| (looked_at, id)).or(found.take());
+            })?;
+            if let Some((records, id)) = found {
                 spool.confirm(records);
-                self.newest_confirmed = Some(id.to_owned());
                 self.published.increment(records);
-                return Ok(());
+                self.newest_confirmed = Some(id);
             }
-            if !self.waiting.iter().any(|payload| payload.id == id) {
-                return Ok(());
-            }
-            spool.confirm(u64::MAX);
         }
-        if let Some(newest) = self.waiting.iter().position(|payload| payload.id == id) {
+        let found = self.waiting.iter().map(is_newest).enumerate().filter(|(_, id)| id.is_some());
+        if let Some((newest, _)) = found.last() {
+            if let Some(spool) = &mut self.spool {
+                spool.confirm(u64::MAX);
+            }
             self.sent.extend(self.waiting.drain(..=newest));
             while self.has_sent() {
                 self.confirmed(Receipt { duplicate: false, sequence: 0 });

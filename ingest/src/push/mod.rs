@@ -74,12 +74,12 @@ pub(crate) fn router(sources: &[PushConfig], roster: &Roster) -> (Router, Posts)
     let (poster, posts) = poster::channel();
     let by_name = sources.iter().filter_map(|config| {
         let source = config.source().ok()?;
-        let status = Arc::new(Status::of(&source, 0));
+        let status = Arc::new(Status::of(&source));
         status.set(SourceState::Running);
         let url = format!("/ticks/{source}");
-        let slices = vec![Arc::clone(&status)];
+        let here = Some(Arc::clone(&status));
         roster.change(&source, |entry| {
-            *entry = Entry { url, enabled: true, slices, ..Entry::default() };
+            *entry = Entry { url, enabled: true, status: here, ..Entry::default() };
         });
         let key = SecretKey::new(&config.key);
         let places = Semaphore::new(AT_ONCE);

@@ -2,7 +2,11 @@
 //!
 //! A spool is a folder of segments, which are written one after the other and deleted when the
 //! broker has all that is in them. How far it has what is in the first is not written down: whoever
-//! opens the spool again asks the broker for the newest message id, and goes on behind that.
+//! opens the spool again asks the broker for the newest messages, and goes on behind those.
+//!
+//! Several processes may have the same data directory and fetch parts of the same source: whoever
+//! comes to a spool that is open takes a folder of its own in it, and whoever opens one also takes what
+//! dead processes have left in the others.
 //!
 //! **Durability.** [`Spool::append`] hands the records to the operating system, so that a process
 //! that is killed loses none; [`Spool::sync`] (`fdatasync`, once for all that came meanwhile) returns
@@ -18,7 +22,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use metrics::Gauge;
@@ -30,6 +34,9 @@ use crate::{metrics as names, source};
 
 /// A segment that is so large is followed by another.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How many processes have the spool of a source open in the same data directory, at most.
+const MAX_PROCESSES: u32 = 64;
 
 /// Where the spools of all sources are, and how large each may become.
 #[derive(Debug, Clone)]
@@ -56,10 +63,63 @@ pub(crate) struct SpoolPlace {
     pub(crate) bound: u64,
 }
 
+impl SpoolPlace {
+    /// Whether an earlier process has left something here.
+    pub(crate) fn has_left(&self) -> bool {
+        self.folders().any(|folder| segment::numbers(&folder).is_ok_and(|found| !found.is_empty()))
+    }
+
+    /// The folders that there may be: one for each process that has the spool open.
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let others = (2..=MAX_PROCESSES).map(|number| self.folder.join(number.to_string()));
+        std::iter::once(self.folder.clone()).chain(others)
+    }
+
+    /// The first folder that no process has.
+    fn take(&self) -> io::Result<(PathBuf, File)> {
+        for folder in self.folders() {
+            match lock(&folder) {
+                Ok(lock) => return Ok((folder, lock)),
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(io::Error::other(format!("{MAX_PROCESSES} processes have it open")))
+    }
+
+    /// Moves what is in folders that no process has behind what is in ours.
+    fn collect(&self, ours: &Path) -> io::Result<()> {
+        let mut newest = segment::numbers(ours)?.last().copied().unwrap_or(0);
+        for folder in self.folders().filter(|folder| folder != ours && folder.is_dir()) {
+            let _lock = match lock(&folder) {
+                Ok(lock) => lock,
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(fault) => return Err(fault),
+            };
+            for number in segment::numbers(&folder)? {
+                newest += 1;
+                std::fs::rename(segment::path(&folder, number), segment::path(ours, newest))?;
+            }
+        }
+        File::open(ours)?.sync_all()
+    }
+}
+
+/// The folder for us alone, made where there is none. An error of the kind `WouldBlock` is that
+/// another process has it.
+fn lock(folder: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    lock.try_lock()?;
+    Ok(lock)
+}
+
 /// The spool of one source.
 pub(crate) struct Spool {
     source: Source,
-    place: SpoolPlace,
+    /// In bytes.
+    bound: u64,
+    folder: PathBuf,
     /// Held so that no other process writes here.
     _lock: File,
     segments: VecDeque<Segment>,
@@ -78,16 +138,14 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool in this folder, with what an earlier process has left in it. An error of the
-    /// kind `WouldBlock` is that another process has it open.
+    /// Opens the spool in this place, with what earlier processes have left in it.
     pub(crate) fn open(place: &SpoolPlace, source: &Source) -> io::Result<Self> {
-        let folder = &place.folder;
-        std::fs::create_dir_all(folder)?;
-        let lock = File::create(folder.join("lock"))?;
-        lock.try_lock()?;
+        let (folder, lock) = place.take()?;
+        place.collect(&folder)?;
         let mut spool = Self {
             source: source.clone(),
-            place: place.clone(),
+            bound: place.bound,
+            folder,
             _lock: lock,
             segments: VecDeque::new(),
             writer: None,
@@ -100,8 +158,8 @@ impl Spool {
             bytes_gauge: names::spool_bytes(source),
             full_gauge: names::spool_full(source),
         };
-        for number in segment::numbers(folder)? {
-            let found = segment::recover(folder, number, spool.written)?;
+        for number in segment::numbers(&spool.folder)? {
+            let found = segment::recover(&spool.folder, number, spool.written)?;
             if found.cut > 0 {
                 names::spool_torn(source).increment(1);
                 let bytes = found.cut;
@@ -129,7 +187,7 @@ impl Spool {
         let is_due = self.segments.back().is_none_or(|last| last.bytes >= SEGMENT_BYTES);
         if is_due || self.writer.is_none() {
             let number = self.segments.back().map_or(1, |last| last.number + 1);
-            self.writer = Some(segment::create(&self.place.folder, number)?);
+            self.writer = Some(segment::create(&self.folder, number)?);
             self.segments.push_back(Segment { number, first: self.written, records: 0, bytes: 0 });
         }
         let (Some(writer), Some(segment)) = (&mut self.writer, self.segments.back_mut()) else {
@@ -166,7 +224,7 @@ impl Spool {
         {
             let reader = match self.reader.take() {
                 Some(reader) if reader.number == segment.number => self.reader.insert(reader),
-                _ => self.reader.insert(Reader::open(&self.place.folder, segment, self.read)?),
+                _ => self.reader.insert(Reader::open(&self.folder, segment, self.read)?),
             };
             payloads.push(reader.next()?.payload);
             self.read += 1;
@@ -182,13 +240,11 @@ impl Spool {
 
     /// The broker has so many of the oldest records more.
     pub(crate) fn confirm(&mut self, records: u64) {
-        self.confirmed = (self.confirmed + records).min(self.written);
+        self.confirmed = self.confirmed.saturating_add(records).min(self.written);
         while let Some(oldest) = self.segments.front()
             && oldest.end() <= self.confirmed
         {
-            if let Err(fault) =
-                std::fs::remove_file(segment::path(&self.place.folder, oldest.number))
-            {
+            if let Err(fault) = std::fs::remove_file(segment::path(&self.folder, oldest.number)) {
                 let source = &self.source;
                 warn!(%source, %fault, "a segment of the spool that is published stays");
             }
@@ -204,21 +260,21 @@ impl Spool {
         self.tell_full();
     }
 
-    /// How many records there are up to the one with this id, where it is among them: a broker that
-    /// has that one has all before it. It is looked for in the oldest segment and `behind` records
-    /// more, which is as far as the broker may have got. Nothing counts as read afterwards.
-    pub(crate) fn up_to(&mut self, id: &str, behind: u64) -> io::Result<Option<u64>> {
+    /// Shows the records that the broker may have, oldest first: those of the oldest segment, because
+    /// nobody has written down how far it has them, and `behind` more. Nothing counts as read
+    /// afterwards.
+    pub(crate) fn look_through(
+        &mut self,
+        behind: u64,
+        mut look: impl FnMut(&RawTick),
+    ) -> io::Result<()> {
         self.rewind();
         let end = self.segments.front().map_or(0, Segment::end) + behind;
-        let mut records = 0;
-        let mut found = None;
-        while found.is_none() && self.has_unread() && self.read < end {
-            let payloads = self.read(64)?;
-            found = payloads.iter().position(|payload| payload.id == id);
-            records += found.map_or(payloads.len(), |index| index + 1) as u64;
+        while self.has_unread() && self.read < end {
+            self.read(64)?.iter().for_each(&mut look);
         }
         self.rewind();
-        Ok(found.map(|_| records))
+        Ok(())
     }
 
     /// Whether everything is confirmed.
@@ -238,7 +294,7 @@ impl Spool {
 
     /// Whether it takes no more. What is appended at once may pass the bound.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes() >= self.place.bound
+        self.bytes() >= self.bound
     }
 
     /// Tells whether it is full, in the metric, and once in the log.

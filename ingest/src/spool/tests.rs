@@ -131,25 +131,47 @@ fn it_says_when_it_is_full() {
 }
 
 #[test]
-fn the_newest_that_the_broker_has_is_found() {
+fn what_the_broker_may_have_is_shown_and_does_not_count_as_read() {
     let folder = TempDir::new().unwrap();
     let mut spool = open(folder.path());
-    assert_eq!(spool.up_to(&tick(0).id, 9).unwrap(), None);
-    spool.append(&ticks(0..200)).unwrap();
+    let shown = |spool: &mut Spool, behind| {
+        let mut ids = Vec::new();
+        spool.look_through(behind, |payload| ids.push(payload.id.clone())).unwrap();
+        ids
+    };
+    assert!(shown(&mut spool, 9).is_empty());
+    spool.append(&large(0..17)).unwrap();
+    spool.append(&ticks(17..200)).unwrap();
     spool.read(150).unwrap();
-    for n in [0, 63, 64, 199] {
-        assert_eq!(spool.up_to(&tick(n).id, 9).unwrap(), Some(n as u64 + 1));
-    }
-    assert_eq!(spool.up_to("another", 9).unwrap(), None);
-    assert_eq!(spool.read(1).unwrap(), ticks(0..1), "nothing counts as read");
+    let all = shown(&mut spool, 64);
+    assert!((17 + 64..200).contains(&all.len()), "the oldest segment, and some: {}", all.len());
+    assert_eq!(all[80], tick(80).id);
+    assert_eq!(spool.read(1).unwrap(), large(0..1), "nothing counts as read");
 }
 
 #[test]
-fn only_one_has_it_open() {
+fn each_process_has_a_folder_and_what_dead_ones_left_is_collected() {
     let folder = TempDir::new().unwrap();
-    let spool = open(folder.path());
-    let second = try_open(folder.path(), u64::MAX).err().unwrap();
-    assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
-    drop(spool);
-    open(folder.path());
+    let place = SpoolPlace { folder: folder.path().to_owned(), bound: u64::MAX };
+    assert!(!place.has_left());
+    let mut living = open(folder.path());
+    living.append(&ticks(0..2)).unwrap();
+    for numbers in [2..4, 4..6] {
+        let (mut second, mut third) = (open(folder.path()), open(folder.path()));
+        second.append(&ticks(numbers.clone())).unwrap();
+        assert!(!third.has_unread(), "nobody takes what a living one has");
+        third.append(&ticks(numbers.start + 10..numbers.end + 10)).unwrap();
+        drop((second, third));
+    }
+    assert!(place.has_left());
+    let mut next = open(folder.path());
+    let mut found: Vec<_> = next.read(99).unwrap().into_iter().map(|payload| payload.id).collect();
+    found.sort();
+    let mut wanted: Vec<_> = ticks(2..6).into_iter().chain(ticks(12..16)).map(|t| t.id).collect();
+    wanted.sort();
+    assert_eq!(found, wanted);
+    assert_eq!(living.read(99).unwrap(), ticks(0..2));
+    next.confirm(u64::MAX);
+    living.confirm(u64::MAX);
+    assert!(!place.has_left());
 }

@@ -10,6 +10,7 @@ use crate::testing::{FakeBroker, Fault, tick};
 /// Sends ten ticks a session from where it was left, and fails after all but the last session.
 struct Scripted {
     name: schemas::Source,
+    divides: bool,
     sessions: usize,
     resumed: Mutex<Vec<Option<String>>>,
 }
@@ -22,6 +23,10 @@ impl Source for Scripted {
 
     fn url(&self) -> String {
         "script:".into()
+    }
+
+    fn divides(&self) -> bool {
+        self.divides
     }
 
     async fn run(&self, session: Session) -> Result<(), FetchError> {
@@ -47,15 +52,22 @@ impl Source for Scripted {
     }
 }
 
+fn none() -> Followed {
+    Followed::new([].into()).1
+}
+
 fn supervised(sessions: usize) -> (Supervised, Arc<Scripted>) {
+    supervised_as(sessions, false)
+}
+
+fn supervised_as(sessions: usize, divides: bool) -> (Supervised, Arc<Scripted>) {
     let name = schemas::Source::new("sim").unwrap();
-    let source = Arc::new(Scripted { name, sessions, resumed: Mutex::default() });
-    let status = Arc::new(Status::of(&source.name, 0));
-    let (_, symbols) = Followed::new([].into());
-    (
-        Supervised { source: source.clone(), status, symbols, spool: None, owned: Arc::default() },
-        source,
-    )
+    let source = Arc::new(Scripted { name, divides, sessions, resumed: Mutex::default() });
+    let status = Arc::new(Status::of(&source.name));
+    let symbols = watch::channel(Arc::default()).1;
+    let due = watch::channel(BTreeSet::new()).1;
+    let fetched = Arc::default();
+    (Supervised { source: source.clone(), status, symbols, due, spool: None, fetched }, source)
 }
 
 /// Owns the source until it ends, or is stopped by `stopping`.
@@ -67,9 +79,12 @@ async fn own(
 ) -> End {
     let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
     let drain_within = Duration::from_secs(5);
-    let stop = Stop { shutdown: &shutdown, drain_within, lost: &lost };
+    let moved = CancellationToken::new();
+    let stop = Stop { shutdown: &shutdown, drain_within, moved: &moved, lost: &lost };
     let shared = broker.shared();
-    tokio::join!(supervised.own(&shared, window, stop), stopping(&shutdown, &lost)).0
+    let followed = none();
+    let owning = supervised.own(&shared, &followed, window, stop);
+    tokio::join!(owning, stopping(&shutdown, &lost)).0
 }
 
 fn ids(count: usize) -> Vec<String> {
@@ -152,4 +167,54 @@ async fn a_source_whose_end_is_not_published_is_not_at_its_end() {
     assert_eq!(end.await, End::Lost);
     assert!(!window.is_empty());
     assert_ne!(supervised.status.snapshot().state, SourceState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slices_are_given_back_only_when_what_was_fetched_is_published() {
+    let (supervised, source) = supervised(usize::MAX);
+    let broker = FakeBroker::new(std::iter::repeat_n(Fault::Open, 5));
+    let (shutdown, moved, lost) = Default::default();
+    let drain_within = Duration::from_secs(5);
+    let stop = Stop { shutdown: &shutdown, drain_within, moved: &moved, lost: &lost };
+    let (shared, mut window, followed) = (broker.shared(), supervised.window(), none());
+    let moving = async {
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(broker.ids().len(), 0, "the broker is still away");
+        moved.cancel();
+    };
+    let owning = supervised.own(&shared, &followed, &mut window, stop);
+    assert_eq!(tokio::join!(owning, moving).0, End::Moved);
+    assert!(window.is_empty());
+    assert_eq!(broker.ids(), ids(10 * source.resumed.lock().unwrap().len()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_fetched_of_a_divided_source_is_published_whoever_owns_it_now() {
+    let (supervised, source) = supervised_as(2, true);
+    let broker = FakeBroker::new(std::iter::repeat_n(Fault::Open, 1_000));
+    let mut window = supervised.window();
+    let end = own(&supervised, &broker, &mut window, async |_, lease| {
+        sleep(Duration::from_secs(3)).await;
+        lease.cancel();
+    });
+    assert_eq!(end.await, End::Lost);
+    assert_eq!((broker.ids().len(), window.is_empty()), (0, false));
+    broker.recover();
+    let shared = broker.shared();
+    let draining = supervised.drain(&shared, &mut window);
+    assert!(timeout(Duration::from_secs(10), draining).await.is_err(), "it has no end");
+    assert!(window.is_empty());
+    assert_eq!(broker.ids(), ids(10));
+    assert_eq!(*source.resumed.lock().unwrap(), [None], "nothing more is fetched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_source_that_is_played_again_has_fetched_waits_for_its_lease() {
+    let (supervised, _) = supervised(2);
+    let broker = FakeBroker::new([]);
+    let (shared, mut window) = (broker.shared(), supervised.window());
+    window.push(tick(0));
+    let draining = supervised.drain(&shared, &mut window);
+    assert!(timeout(Duration::from_secs(10), draining).await.is_err());
+    assert_eq!((broker.ids().len(), window.is_empty()), (0, false));
 }

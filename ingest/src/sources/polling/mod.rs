@@ -111,14 +111,24 @@ impl Source for Poll {
         self.symbols.clone()
     }
 
+    fn divides(&self) -> bool {
+        true
+    }
+
+    fn rest(&self) {
+        self.quota().rest();
+    }
+
     async fn run(&self, session: Session) -> Result<(), FetchError> {
         let Session { mut symbols, stored, outlet, .. } = session;
+        let largest = self.provider.cost(self.provider.batch());
         let client = fetch::client()?;
         let mut schedule = Schedule::new(self.provider.batch(), self.interval);
         schedule.follow(&symbols.now(), Instant::now());
         let mut polling = Polling { poll: self, outlet, stored, schedule, pause: Pause::new() };
         let mut asking = FuturesUnordered::new();
         loop {
+            self.quota().share(symbols.share(), largest, Instant::now());
             let room = if polling.pause.is_probing() { 1 } else { IN_FLIGHT };
             let next = polling.schedule.next().map(|(due, symbols)| {
                 let cost = self.provider.cost(symbols);

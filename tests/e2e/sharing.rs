@@ -1,0 +1,299 @@
+//! Several instances of ingest share a source that can be divided, while they come and go, and while
+//! NATS does: whoever fetches a symbol, its payloads are stored in the order in which the provider gave
+//! them, each once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::Query, routing::get};
+use nats::{
+    Broker, JetStream, Start,
+    topology::{Stream, StreamsConfig},
+};
+use schemas::{headers, http::SourceStatus};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    eventually::eventually,
+    lizards::{Installation, Process, Registry},
+    servers::{NatsServer, install_crypto},
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So many that every slice has some.
+const SYMBOLS: usize = 48;
+
+/// How often a symbol is asked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a machine that does much else may take for what takes no time.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// A provider like Alpha Vantage that numbers its answers.
+#[derive(Clone, Default)]
+struct Provider {
+    /// When each symbol was asked for, in the order of the answers.
+    asked: Arc<Mutex<Vec<(String, Instant)>>>,
+    /// While it is halted, it answers nobody.
+    halted: watch::Sender<bool>,
+}
+
+impl Provider {
+    /// Where it is asked.
+    async fn serve(&self) -> String {
+        let provider = self.clone();
+        let quote = move |Query(query): Query<HashMap<String, String>>| {
+            let (provider, symbol) = (provider.clone(), query["symbol"].clone());
+            async move { provider.answer(&symbol).await }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/query", get(quote));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}/query")
+    }
+
+    async fn answer(&self, symbol: &str) -> String {
+        self.halted.subscribe().wait_for(|halted| !halted).await.unwrap();
+        let mut asked = self.asked.lock().unwrap();
+        asked.push((symbol.to_owned(), Instant::now()));
+        let n = asked.len();
+        format!(
+            r#"{{"Global Quote":{{"01. symbol":"{symbol}","05. price":"{n}","06. volume":"1"}}}}"#
+        )
+    }
+
+    /// The number of the newest answer.
+    fn newest(&self) -> u64 {
+        self.asked.lock().unwrap().len() as u64
+    }
+
+    /// Waits until every symbol was asked for several times more.
+    async fn progress(&self, rounds: u64) {
+        let wanted = self.newest() + rounds * SYMBOLS as u64;
+        eventually(PATIENCE, "symbols are asked for", async || {
+            (self.newest() >= wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// When each symbol was asked for first after that time.
+    fn first_after(&self, time: Instant) -> BTreeMap<String, Instant> {
+        let mut first = BTreeMap::new();
+        for (symbol, at) in self.asked.lock().unwrap().iter().filter(|(_, at)| *at > time) {
+            first.entry(symbol.clone()).or_insert(*at);
+        }
+        first
+    }
+}
+
+/// Instances of ingest that are configured alike.
+struct House {
+    registry: Registry,
+    broker: JetStream,
+    installation: Installation,
+    instances: BTreeMap<&'static str, Process>,
+    provider: Provider,
+    nats: NatsServer,
+}
+
+impl House {
+    async fn start() -> Self {
+        install_crypto();
+        let (nats, provider) = (NatsServer::start().await, Provider::default());
+        let mut installation = Installation::at(&nats.url());
+        let symbols: Vec<_> = (0..SYMBOLS).map(|n| format!("S{n}")).collect();
+        installation.set("ingest.sources", "alphavantage");
+        installation.set("ingest.alphavantage.url", provider.serve().await);
+        installation.set("ingest.alphavantage.api_key", "k3y");
+        installation.set("ingest.alphavantage.symbols", symbols.join(","));
+        installation.set("ingest.alphavantage.interval_secs", INTERVAL.as_secs());
+        installation.set("ingest.alphavantage.requests_per_minute", 0);
+        installation.set("ingest.alphavantage.requests_per_day", 0);
+        let registry = Registry::at(&nats.url()).await;
+        let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
+        broker.declare().await.unwrap();
+        Self { registry, broker, installation, instances: BTreeMap::new(), provider, nats }
+    }
+
+    /// Waits until this instance has the leases of all slices.
+    async fn owned_by(&self, instance: &str) {
+        let keys: Vec<_> = (0..8).map(|slice| format!("ingest.alphavantage.{slice}")).collect();
+        eventually(PATIENCE, &format!("{instance} has all leases"), async || {
+            let holders = self.registry.nats.holders(&keys).await.ok()?;
+            holders.iter().all(|holder| holder.as_deref() == Some(instance)).then_some(())
+        })
+        .await;
+    }
+
+    fn join(&mut self, name: &'static str) {
+        self.installation.set("service.instance", name);
+        self.instances.insert(name, self.installation.role("ingest"));
+    }
+
+    /// What the first instance that answers says.
+    async fn status(&self) -> Option<SourceStatus> {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5));
+        let client = client.build().unwrap();
+        for instance in self.registry.instances("ingest") {
+            let (host, port) = (instance.ip_address, instance.port_number);
+            let url = format!("http://{host}:{port}/sources/alphavantage");
+            let Ok(answer) = client.get(url).send().await else { continue };
+            return answer.json().await.ok();
+        }
+        None
+    }
+
+    /// Waits until these own so many slices each, and all of them together.
+    async fn shared(&self, wanted: &[(&str, usize)]) {
+        let what = format!("the slices are shared as {wanted:?}");
+        eventually(PATIENCE, &what, async || {
+            let owners = self.status().await?.owners;
+            let slices: BTreeSet<u16> =
+                owners.iter().flat_map(|owner| owner.slices.clone()).collect();
+            let mut sizes: Vec<_> =
+                owners.iter().map(|owner| (owner.instance.as_str(), owner.slices.len())).collect();
+            sizes.sort_unstable();
+            (sizes == wanted && slices.len() == 8).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until every symbol has been fetched again.
+    async fn progress(&self) {
+        let count = async || self.broker.state(Stream::Raw).await.map_or(0, |state| state.messages);
+        let before = count().await;
+        eventually(PATIENCE, "payloads are published", async || {
+            (count().await >= before + 3 * SYMBOLS as u64).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_come_and_go_and_every_symbol_has_one_owner() {
+    let mut house = House::start().await;
+    house.join("a");
+    house.shared(&[("a", 8)]).await;
+    house.progress().await;
+    house.join("b");
+    house.shared(&[("a", 4), ("b", 4)]).await;
+    house.progress().await;
+    println!("kill -9 a");
+    house.instances.get_mut("a").unwrap().kill().await;
+    let killed = Instant::now();
+    house.owned_by("b").await;
+    let owned = Instant::now();
+    let lease = house.registry.nats.lease_ttl();
+    assert!(owned - killed < lease + SLACK, "taken over after {:?}", owned - killed);
+    house.shared(&[("b", 8)]).await;
+    house.progress().await;
+    let first = house.provider.first_after(killed);
+    assert_eq!(first.len(), SYMBOLS, "every symbol is asked for again");
+    for (symbol, at) in first {
+        let after = at - killed;
+        assert!(after < lease + INTERVAL + SLACK, "{symbol} is asked for after {after:?}");
+    }
+    println!("a comes back, and c joins");
+    house.instances.get_mut("a").unwrap().start_again().await;
+    house.shared(&[("a", 4), ("b", 4)]).await;
+    house.join("c");
+    eventually(PATIENCE, "all three own something", async || {
+        let owners = house.status().await?.owners;
+        (owners.len() == 3 && owners.iter().all(|owner| owner.slices.len() <= 3)).then_some(())
+    })
+    .await;
+    house.progress().await;
+    println!("b stops");
+    drop(house.instances.remove("b"));
+    house.shared(&[("a", 4), ("c", 4)]).await;
+    house.progress().await;
+    house.instances.clear();
+    check(&house.broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_instances_fetch_while_nats_is_away_is_published_once_and_in_order() {
+    let mut house = House::start().await;
+    house.join("a");
+    house.join("b");
+    house.shared(&[("a", 4), ("b", 4)]).await;
+    house.progress().await;
+    let from = house.provider.newest() + 1;
+    house.nats.kill().await;
+    // Several times as long as a lease lives without being renewed.
+    house.provider.progress(6).await;
+    house.nats.restart().await;
+    house.provider.progress(3).await;
+    house.shared(&[("a", 4), ("b", 4)]).await;
+    let to = house.provider.newest();
+    house.progress().await;
+    house.instances.clear();
+    let stored = check(&house.broker).await;
+    let lost: Vec<_> = (from..=to).filter(|number| !stored.contains(number)).collect();
+    assert!(lost.is_empty(), "of the answers from {from} to {to} these are lost: {lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_instance_has_spooled_is_published_though_another_has_its_symbols() {
+    let mut house = House::start().await;
+    house.join("a");
+    house.join("b");
+    house.shared(&[("a", 4), ("b", 4)]).await;
+    house.progress().await;
+    let from = house.provider.newest() + 1;
+    house.nats.kill().await;
+    house.provider.progress(6).await;
+    // What is on the way to a process that is killed nobody can save.
+    house.provider.halted.send_replace(true);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let to = house.provider.newest();
+    house.instances.get_mut("a").unwrap().kill().await;
+    house.nats.restart().await;
+    house.provider.halted.send_replace(false);
+    house.shared(&[("b", 8)]).await;
+    house.provider.progress(3).await;
+    house.instances.get_mut("a").unwrap().start_again().await;
+    house.shared(&[("a", 4), ("b", 4)]).await;
+    house.progress().await;
+    house.instances.clear();
+    let stored = numbers(&house.broker).await;
+    let lost: Vec<_> =
+        (from..=to).filter(|wanted| !stored.iter().any(|(_, number)| number == wanted)).collect();
+    assert!(lost.is_empty(), "of the answers from {from} to {to} these are lost: {lost:?}");
+}
+
+/// What is stored: the subject and the number of each answer. Each is there once.
+async fn numbers(broker: &JetStream) -> Vec<(String, u64)> {
+    let last = broker.state(Stream::Raw).await.unwrap().last_sequence;
+    let mut reader = broker.reader(Stream::Raw, &[], Start::Sequence(1)).await.unwrap();
+    let (mut numbers, mut ids) = (Vec::new(), BTreeSet::new());
+    loop {
+        let message = reader.next().await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+        let price = body["Global Quote"]["05. price"].as_str().unwrap();
+        numbers.push((message.subject.clone(), price.parse().unwrap()));
+        let id = message.header(headers::MESSAGE_ID).unwrap();
+        assert!(ids.insert(id.to_owned()), "{id} is there twice");
+        if message.sequence == last {
+            return numbers;
+        }
+    }
+}
+
+/// Every symbol was fetched; each payload is stored once, and behind those that were given before it.
+/// Returns the numbers of all.
+async fn check(broker: &JetStream) -> BTreeSet<u64> {
+    let (mut newest, mut all) = (HashMap::<String, u64>::new(), BTreeSet::new());
+    for (subject, number) in numbers(broker).await {
+        let before = newest.insert(subject.clone(), number).unwrap_or(0);
+        assert!(before < number, "{subject}: {number} is stored behind {before}");
+        all.insert(number);
+    }
+    assert_eq!(newest.len(), SYMBOLS);
+    all
+}

@@ -9,7 +9,7 @@ use service::Telemetry;
 use crate::{
     bench::Bench,
     config::{Config, Loaded, Overrides, ProcessEnvironment},
-    doctor,
+    doctor, dry_run,
     print::print,
     raw, rejected, replay, roles,
     roles::RoleName,
@@ -74,6 +74,8 @@ enum Command {
     /// Look at what could not be used, and try it again
     #[command(subcommand)]
     Rejected(rejected::Command),
+    /// Say what a payload would become: nothing is published, stored or remembered
+    DryRun(dry_run::Payload),
     /// Follow prices in the terminal
     Watch {
         /// Symbols, prefixes such as BTC-*, or * for all
@@ -119,6 +121,7 @@ impl Cli {
             Command::Rejected(command) => {
                 runtime()?.block_on(rejected::run(&loaded.config, &command))
             }
+            Command::DryRun(payload) => runtime()?.block_on(dry_run::run(&loaded.config, &payload)),
             Command::Sources(command) => runtime()?.block_on(sources::run(&loaded.config, command)),
             Command::Watch { symbols } => {
                 runtime()?.block_on(watch::run(&loaded.config, &symbols))?;

@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod config;
 mod doctor;
+mod dry_run;
 mod print;
 mod raw;
 mod rejected;

@@ -23,7 +23,7 @@ mod tests;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use service::{Context, Health, Role};
+use service::{Context, Health, Protocols, Role};
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -59,6 +59,8 @@ pub async fn run(config: Config, context: Context, listener: TcpListener) -> Res
         name: "lizards-gateway",
         listener,
         router: Arc::clone(&door).router(),
+        protocols: Protocols::Http1,
+        endpoints: Vec::new(),
         health,
         load: Arc::new(AtomicU64::new(0)),
     };

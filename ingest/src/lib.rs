@@ -35,7 +35,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use nats::topology::Stream;
 use schemas::{HtmlSite, Records};
-use service::{Check, Context, Health, Role, ServeError};
+use service::{Check, Context, Health, Protocols, Role, ServeError};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +104,8 @@ pub async fn run(
         name: "lizards-ingest",
         listener,
         router: http::router(&configured, &context.nats, &board).merge(pushed),
+        protocols: Protocols::Http1,
+        endpoints: Vec::new(),
         health,
         load: Arc::default(),
     };

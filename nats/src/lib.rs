@@ -32,4 +32,6 @@ pub use live::LiveMessage;
 #[cfg(feature = "rabbitmq")]
 pub use rabbitmq::{RabbitMq, RabbitMqConfig};
 pub use registry::{Directory, Registration, register};
-pub use services::{Announcement, announce};
+pub use services::{
+    Announcement, Endpoint, Handler, RequestError, ServiceError, ServiceRequest, announce,
+};

@@ -4,6 +4,7 @@
 //! - `decode`: from bytes to events, one pure decoder per payload format.
 //! - `validate`: from events to ticks that can be trusted.
 //! - `engine`: the loop around them, and the argument why it is exact.
+//! - `dry_run`: what would become of a payload, for whoever asks by gRPC or NATS.
 //! - `candles`: from ticks to candles; one instance makes them, by a lease.
 //! - `alerts`: from ticks to alerts, by the rules that people have set; by a lease, too.
 //!
@@ -14,9 +15,11 @@ mod alerts;
 mod candles;
 mod config;
 mod decode;
+mod dry_run;
 mod engine;
 mod leased;
 mod metrics;
+mod reading;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -24,10 +27,9 @@ mod validate;
 
 use std::sync::Arc;
 
-use axum::Router;
 use jiff::SignedDuration;
 use schemas::{HtmlField, HtmlSite, RawTick, Records};
-use service::{Context, Health, Role, ServeError};
+use service::{Context, Health, Protocols, Role, ServeError};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -38,7 +40,9 @@ pub use config::Config;
 pub use validate::{Action, RulesConfig};
 
 use decode::Decoder;
+use dry_run::{DryRuns, Grpc};
 use engine::Engine;
+use reading::Reading;
 use validate::{Listings, Rules};
 
 /// The role cannot start, or cannot be served.
@@ -60,6 +64,9 @@ pub enum Error {
         /// What is wrong with its value.
         fault: String,
     },
+    /// What gRPC's reflection describes has a defect.
+    #[error("gRPC cannot be served: {0}")]
+    Grpc(String),
     /// The engine has a defect.
     #[error("the processing has panicked")]
     Panicked,
@@ -132,10 +139,14 @@ pub async fn run(
     let stop = context.shutdown.child_token();
     let health = Health::default();
     let load = Arc::default();
+    let reading = Arc::new(Reading { decoder, rules });
+    let (dry_runs, questions) = DryRuns::new(Arc::clone(&reading));
+    let mut grpc =
+        Grpc::new(Arc::clone(&dry_runs)).await.map_err(|fault| Error::Grpc(fault.to_string()))?;
     let engine = Engine::new(
         Arc::clone(&context.broker),
-        decoder,
-        rules,
+        reading,
+        questions,
         config.remembered_ids,
         context.shutdown_deadline,
         health.check("pipeline"),
@@ -144,8 +155,20 @@ pub async fn run(
     let candles = candles::run(config.candles, calendars, &context, health.check("candles"), &stop);
     let checks = [health.check("alerts"), health.check("webhooks")];
     let alerts = alerts::run(config.alerts, &context, checks, &stop);
-    let role = Role { name: "lizards-process", listener, router: Router::new(), health, load };
+    let role = Role {
+        name: "lizards-process",
+        listener,
+        router: grpc.router.clone(),
+        protocols: Protocols::Http1And2,
+        endpoints: vec![dry_run::endpoint(dry_runs)],
+        health,
+        load,
+    };
 
+    let watched = async {
+        context.shutdown.cancelled().await;
+        grpc.close().await;
+    };
     let serving = async {
         let served = context.serve(role).await;
         stop.cancel();
@@ -158,7 +181,9 @@ pub async fn run(
     });
     let engine = AbortOnDropHandle::new(engine);
     let following = stop.run_until_cancelled(listings.follow(&context.nats));
-    let (served, ended, (), (), _) = tokio::join!(serving, engine, candles, alerts, following);
+    let watched = stop.run_until_cancelled(watched);
+    let (served, ended, (), (), _, _) =
+        tokio::join!(serving, engine, candles, alerts, following, watched);
     served?;
     ended.map_err(|_| Error::Panicked)
 }

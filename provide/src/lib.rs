@@ -31,7 +31,7 @@ use std::{path::Path, sync::Arc};
 
 use futures_util::FutureExt;
 use schemas::calendar::Calendars;
-use service::{Context, Health, Role, ServeError};
+use service::{Context, Health, Protocols, Role, ServeError};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tracing::warn;
 
@@ -102,8 +102,15 @@ pub async fn run(
         .merge(alerts::router(Arc::new(context.nats.clone()), Arc::clone(&access), limits))
         .merge(session::router(access, &config.websocket.public_url))
         .merge(query::router(reader));
-    let role =
-        Role { name: SERVICE, listener, router, health: health.clone(), load: connections.load() };
+    let role = Role {
+        name: SERVICE,
+        listener,
+        router,
+        protocols: Protocols::Http1,
+        endpoints: Vec::new(),
+        health: health.clone(),
+        load: connections.load(),
+    };
 
     let mut parts = JoinSet::new();
     let writing =

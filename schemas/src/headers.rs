@@ -34,7 +34,8 @@ pub const BODY: &str = "Lizards-Body";
 pub const RETRY_OF: &str = "Lizards-Retry-Of";
 /// The only event of the payload that is meant, from 0 on; all of them where it is not there.
 pub const RETRY_EVENT: &str = "Lizards-Retry-Event";
-/// The symbol of a rejected event, as its subject token, where it could be read.
+/// The symbol of a rejected event, as its subject token, where it could be read; of a dry run, the
+/// symbol that the payload is about, as its source writes it.
 pub const SYMBOL: &str = "Lizards-Symbol";
 /// The price of a rejected event, where it could be read.
 pub const PRICE: &str = "Lizards-Price";

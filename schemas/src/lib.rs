@@ -8,6 +8,7 @@ pub mod calendar;
 mod candle;
 mod client;
 mod decimal;
+mod dry_run;
 mod flag;
 pub mod headers;
 mod html;
@@ -30,6 +31,7 @@ pub use client::{
     Subscribed, Unsubscribe, Update,
 };
 pub use decimal::{Decimal, DecimalError};
+pub use dry_run::{DryRejection, DryRun, DryRunStatus, NotAsked};
 pub use flag::Flag;
 pub use html::{HtmlField, HtmlSite};
 pub use raw::{EnvelopeError, Format, RawTick, rfc3339_nanos};

@@ -57,6 +57,9 @@ pub const SYMBOLS_KEY: &str = "symbols";
 /// The key in [`CONFIG`] of the symbols whose trading is halted, which an operator writes.
 pub const HALTED_KEY: &str = "halted";
 
+/// Where `process` answers what a payload would become.
+pub const DRY_RUN: &str = "lizards.process.dry_run";
+
 /// What the subject of a payload that is tried again begins with.
 pub const RETRY_PREFIX: &str = "ticks.raw.retry.";
 

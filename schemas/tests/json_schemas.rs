@@ -11,6 +11,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("candle", schema_for!(schemas::Candle)),
         ("client_message", schema_for!(schemas::ClientMessage)),
         ("server_message", schema_for!(schemas::ServerMessage)),
+        ("dry_run", schema_for!(schemas::DryRun)),
         ("instance", schema_for!(schemas::http::Instance)),
         ("sources", schema_for!(schemas::http::Sources)),
         ("source_status", schema_for!(schemas::http::SourceStatus)),

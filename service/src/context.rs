@@ -8,7 +8,7 @@ use std::{
 
 use axum::Router;
 use jiff::Timestamp;
-use nats::{Broker, BucketError, Nats};
+use nats::{Broker, BucketError, Endpoint, Nats};
 use schemars::JsonSchema;
 use schemas::http::Instance;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     Health, Telemetry, health,
-    serve::{HEAD_TIMEOUT, serve},
+    serve::{HEAD_TIMEOUT, Protocols, serve_protocols},
 };
 
 /// What all services of a process share.
@@ -74,6 +74,10 @@ pub struct Role {
     pub listener: TcpListener,
     /// What it answers, beside health and metrics.
     pub router: Router,
+    /// What its listener speaks.
+    pub protocols: Protocols,
+    /// What it answers over NATS.
+    pub endpoints: Vec<Endpoint>,
     /// Whether it is ready.
     pub health: Health,
     /// How busy it is, in units of its own.
@@ -105,17 +109,17 @@ impl Context {
     /// At shutdown the registration goes first, so that nobody new is sent here; then open
     /// requests may finish within the deadline.
     pub async fn serve(&self, role: Role) -> Result<(), ServeError> {
-        let Role { name, listener, router, health, load } = role;
+        let Role { name, listener, router, protocols, endpoints, health, load } = role;
         let listener_fault = |fault| ServeError::Listener { role: name, fault };
         let address = listener.local_addr().map_err(listener_fault)?;
         let instance = self.instance_at(name, address);
         let registration = nats::register(&self.nats, instance.clone(), load).await?;
-        let announcement = nats::announce(&self.nats, &instance).await?;
+        let announcement = nats::announce(&self.nats, &instance, endpoints).await?;
         info!(role = name, %address, "serving");
 
         let router = router.merge(health::router(health, self.telemetry.clone()));
         let stop = CancellationToken::new();
-        let server = serve(listener, router, HEAD_TIMEOUT, stop.clone());
+        let server = serve_protocols(listener, router, protocols, HEAD_TIMEOUT, stop.clone());
         tokio::pin!(server);
         tokio::select! {
             () = &mut server => return Ok(()),

@@ -14,5 +14,5 @@ pub use context::{Context, Role, ServeError, ServiceConfig};
 pub use health::{Check, Health};
 pub use problem::Problem;
 pub use retry::Backoff;
-pub use serve::serve;
+pub use serve::{Protocols, serve};
 pub use telemetry::{LogConfig, LogFormat, Telemetry, TelemetryError};

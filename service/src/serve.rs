@@ -1,14 +1,22 @@
-//! HTTP/1.1 on a listener.
+//! HTTP/1.1 on a listener, and where gRPC is offered HTTP/2 on the same one.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, serve::Listener};
-use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
@@ -16,11 +24,38 @@ use tracing::debug;
 /// two: whoever opens connections and dawdles does not keep them.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves a router over HTTP/1.1 until `stop`; then idle connections are closed, and requests that are open may finish.
-/// WebSockets are no longer its concern once they are switched.
+/// How an HTTP/2 connection begins (RFC 9113, 3.4), all of it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How soon a beginning that may still become one is looked at again.
+const PREFACE_PACE: Duration = Duration::from_millis(5);
+/// How many requests of one HTTP/2 connection may be open.
+const MAX_STREAMS: u32 = 64;
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS too, for clients that begin with it, as those of gRPC do.
+    Http1And2,
+}
+
+/// Serves a router over HTTP/1.1 until `stop`: see [`serve_protocols`].
 pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    head_timeout: Duration,
+    stop: CancellationToken,
+) {
+    serve_protocols(listener, router, Protocols::Http1, head_timeout, stop).await;
+}
+
+/// Serves a router until `stop`; then idle connections are closed, and requests that are open may finish.
+/// WebSockets are no longer its concern once they are switched.
+pub(crate) async fn serve_protocols(
     mut listener: TcpListener,
     router: Router,
+    protocols: Protocols,
     head_timeout: Duration,
     stop: CancellationToken,
 ) {
@@ -31,7 +66,8 @@ pub async fn serve(
             () = stop.cancelled() => break,
             accepted = Listener::accept(&mut listener) => accepted,
         };
-        connections.spawn(connection(stream, peer, router.clone(), head_timeout, stop.clone()));
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(connection(stream, peer, router, protocols, head_timeout, stop));
     }
     drop(listener);
     connections.close();
@@ -42,6 +78,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    protocols: Protocols,
     head_timeout: Duration,
     stop: CancellationToken,
 ) {
@@ -52,17 +89,33 @@ async fn connection(
         request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request.map(Body::new))
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .serve_connection(TokioIo::new(stream), answer)
-        .with_upgrades();
-    tokio::pin!(served);
-    let ended = tokio::select! {
-        ended = &mut served => ended,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+    let is_http2 = match protocols {
+        Protocols::Http1 => Ok(false),
+        Protocols::Http1And2 => tokio::select! {
+            begun = timeout(head_timeout, begins_http2(&stream)) => begun,
+            () = stop.cancelled() => return,
+        },
+    };
+    let ended = match is_http2 {
+        // Nothing came, or too little.
+        Err(_) => return,
+        Ok(false) => {
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(head_timeout)
+                .serve_connection(TokioIo::new(stream), answer)
+                .with_upgrades();
+            until(served, |served| served.graceful_shutdown(), &stop).await
+        }
+        Ok(true) => {
+            // A client may be silent for long, but it must be there.
+            let served = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(head_timeout)
+                .keep_alive_timeout(head_timeout)
+                .max_concurrent_streams(MAX_STREAMS)
+                .serve_connection(TokioIo::new(stream), answer);
+            until(served, |served| served.graceful_shutdown(), &stop).await
         }
     };
     if let Err(error) = ended {
@@ -70,8 +123,40 @@ async fn connection(
     }
 }
 
+/// Serves a connection to its end, which `stop` brings nearer.
+async fn until<C: Future<Output = hyper::Result<()>>>(
+    served: C,
+    graceful_shutdown: impl FnOnce(Pin<&mut C>),
+    stop: &CancellationToken,
+) -> hyper::Result<()> {
+    tokio::pin!(served);
+    tokio::select! {
+        ended = &mut served => ended,
+        () = stop.cancelled() => {
+            graceful_shutdown(served.as_mut());
+            served.await
+        }
+    }
+}
+
+/// Whether the client speaks HTTP/2; what it has sent stays to be read.
+async fn begins_http2(stream: &TcpStream) -> bool {
+    let mut begun = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut begun).await {
+            Ok(length) if length == PREFACE.len() => return begun == PREFACE,
+            Ok(length) if length > 0 && PREFACE.starts_with(&begun[..length]) => {
+                sleep(PREFACE_PACE).await;
+            }
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -79,7 +164,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(200);
 
-    async fn start(stop: CancellationToken) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    async fn start(
+        protocols: Protocols,
+        stop: CancellationToken,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slow = get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move {
@@ -87,7 +175,7 @@ mod tests {
             peer.to_string()
         });
         let router = Router::new().route("/slow", slow);
-        (address, tokio::spawn(serve(listener, router, PATIENCE, stop)))
+        (address, tokio::spawn(serve_protocols(listener, router, protocols, PATIENCE, stop)))
     }
 
     /// What is answered to these bytes until the connection is closed.
@@ -96,24 +184,31 @@ mod tests {
         stream.write_all(bytes.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = tokio::time::timeout(50 * PATIENCE, stream.read_to_string(&mut answer)).await;
-        read.expect("the connection is closed").unwrap();
+        match read.expect("the connection is closed") {
+            // What it had sent was not read.
+            Err(fault) if fault.kind() == ErrorKind::ConnectionReset => {}
+            read => drop(read.unwrap()),
+        }
         answer
     }
 
     #[tokio::test]
     async fn a_client_that_dawdles_over_a_head_is_dropped_and_a_slow_answer_is_not() {
-        let (address, _server) = start(CancellationToken::new()).await;
-        for head in ["", "P", "GET /slow HTTP/1.1\r\nHost: a\r\n"] {
-            assert!(!exchange(address, head).await.contains("200 OK"), "{head:?}");
+        for protocols in [Protocols::Http1, Protocols::Http1And2] {
+            let (address, _server) = start(protocols, CancellationToken::new()).await;
+            for head in ["", "P", "PRI * HTTP/2.0\r\n", "GET /slow HTTP/1.1\r\nHost: a\r\n"] {
+                assert!(!exchange(address, head).await.contains("200 OK"), "{head:?}");
+            }
+            let answer = exchange(address, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            assert!(answer.contains("127.0.0.1:"), "{answer}");
         }
-        let answer = exchange(address, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("127.0.0.1:"), "{answer}");
     }
 
     #[tokio::test]
     async fn an_open_request_is_answered_after_stop_and_nobody_new_comes_in() {
         let stop = CancellationToken::new();
-        let (address, server) = start(stop.clone()).await;
+        let (address, server) = start(Protocols::Http1And2, stop.clone()).await;
         let asked = exchange(address, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
         let stopping = async {
             tokio::time::sleep(PATIENCE).await;

@@ -13,6 +13,7 @@ mod conformance;
 mod deploy;
 mod doctor;
 mod door;
+mod dry_run;
 mod eventually;
 mod faults;
 mod jetstream;

@@ -61,6 +61,7 @@ mod input;
 mod output;
 mod ownership;
 mod partition;
+pub(crate) mod peek;
 mod positions;
 mod recovery;
 mod session;
@@ -73,16 +74,13 @@ use std::{
 
 use nats::{Broker, BrokerError};
 use service::{Backoff, Check, Context};
-use tokio::{select, time::sleep};
+use tokio::{select, sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::{
-    decode::{Decoder, Event},
-    metrics::Metrics,
-    validate::Rules,
-};
+use crate::{decode::Event, metrics::Metrics, reading::Reading};
 use ownership::{Owned, Ownership};
+use peek::Question;
 use session::{Ended, Pending, Session};
 
 /// How often the positions are saved: after a crash, so much is read again.
@@ -91,8 +89,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// What outlives a session.
 pub(crate) struct Engine {
     broker: Arc<dyn Broker>,
-    decoder: Decoder,
-    rules: Rules,
+    reading: Arc<Reading>,
+    /// What others want to know of the session's memory.
+    questions: mpsc::Receiver<Question>,
     remembered_ids: usize,
     drain_deadline: Duration,
     metrics: Metrics,
@@ -115,8 +114,8 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(
         broker: Arc<dyn Broker>,
-        decoder: Decoder,
-        rules: Rules,
+        reading: Arc<Reading>,
+        questions: mpsc::Receiver<Question>,
         remembered_ids: usize,
         drain_deadline: Duration,
         check: Check,
@@ -124,8 +123,8 @@ impl Engine {
     ) -> Self {
         Self {
             broker,
-            decoder,
-            rules,
+            reading,
+            questions,
             remembered_ids,
             drain_deadline,
             metrics: Metrics::register(),

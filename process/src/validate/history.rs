@@ -23,7 +23,7 @@ const MAX_SOURCES: usize = 8;
 /// Of the ticks of a symbol: the newest, and what is needed of those among the newest of all
 /// symbols. What is older is passed over, even where it is still there: so what a history says
 /// depends on nothing but those ticks, and is the same after a restart.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct History {
     newest: Option<(Ordinal, Place)>,
     /// The newest accepted prices since the last change of level, oldest first; at most [`WINDOW`].

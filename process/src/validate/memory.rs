@@ -22,6 +22,13 @@ impl Memory {
         self.capacity
     }
 
+    /// As many ids, but only those of these that it contains.
+    pub(crate) fn excerpt(&self, ids: &[String]) -> Self {
+        let mut excerpt = Self::new(self.capacity);
+        ids.iter().filter(|id| self.contains(id)).for_each(|id| excerpt.remember(id));
+        excerpt
+    }
+
     pub(crate) fn contains(&self, id: &str) -> bool {
         self.ids.contains(id)
     }

@@ -75,10 +75,26 @@ impl Verdict {
     }
 }
 
+/// The id of the tick that the `index`th event of a payload becomes.
+pub(crate) fn tick_id(event: &Decoded, raw: &RawTick, index: usize) -> String {
+    match &event.identity {
+        Some(identity) => format!("{}:{}:{identity}", raw.source, event.symbol.token()),
+        None => event_id(&raw.id, index),
+    }
+}
+
 impl Rules {
     /// Whether rejected outliers count for what is judged later.
     pub(crate) fn rejects_outliers(&self) -> bool {
         self.config.outlier == Action::Reject
+    }
+
+    /// Those that judge by the ticks before an event, as far as they are on.
+    pub(crate) fn with_memory(&self) -> Vec<&'static str> {
+        let RulesConfig { outlier, out_of_order, .. } = self.config;
+        let on = |action, name| (action != Action::Off).then_some(name);
+        let asked = [on(out_of_order, "out_of_order"), on(outlier, "outlier")];
+        [Some("duplicate")].into_iter().chain(asked).flatten().collect()
     }
 
     /// The tick of an event, or the rule that it breaks; the state remembers either.
@@ -90,10 +106,7 @@ impl Rules {
     ) -> Result<Tick, Rejection> {
         let Context { raw, place, .. } = *context;
         let mut tick = Tick {
-            id: match event.identity {
-                Some(identity) => format!("{}:{}:{identity}", raw.source, event.symbol.token()),
-                None => event_id(&raw.id, place.1),
-            },
+            id: tick_id(&event, raw, place.1),
             symbol: event.symbol,
             price: event.price,
             size: event.size,

@@ -46,6 +46,21 @@ impl State {
         self.ids.capacity()
     }
 
+    /// A copy of what concerns these symbols and ids: of anything else it knows nothing.
+    pub(crate) fn excerpt<'a>(
+        &self,
+        symbols: impl Iterator<Item = &'a Symbol>,
+        ids: &[String],
+    ) -> Self {
+        let history = |symbol: &Symbol| Some((symbol.clone(), self.symbols.get(symbol)?.clone()));
+        Self {
+            ids: self.ids.excerpt(ids),
+            ticks: self.ticks,
+            symbols: symbols.filter_map(history).collect(),
+            day: self.day,
+        }
+    }
+
     /// Remembers the newest tick of its symbol, where that is older than those that
     /// [`tick`](Self::tick) is told of; as long as there is room, so the newest of them comes first.
     pub(crate) fn newest(&mut self, tick: &Tick, place: Place) {

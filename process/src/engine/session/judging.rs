@@ -72,7 +72,7 @@ impl Session<'_> {
         pending: &mut Pending,
     ) {
         let mut events = std::mem::take(&mut self.engine.events);
-        self.engine.decoder.decode(raw, &mut events);
+        self.engine.reading.decoder.decode(raw, &mut events);
         pending.events = events.len();
         let only = message.header(headers::RETRY_EVENT).and_then(|index| index.parse().ok());
         if let Some(only) = only.filter(|only| *only >= events.len()) {
@@ -116,8 +116,8 @@ impl Session<'_> {
                 was_rejected: recovery.is_some_and(|known| known.was_rejected(partition, place)),
                 is_repeat: self.engine.repeats.contains(&place),
             };
-            let tick =
-                event.and_then(|event| self.engine.rules.judge(event, &context, &mut self.state));
+            let rules = &self.engine.reading.rules;
+            let tick = event.and_then(|event| rules.judge(event, &context, &mut self.state));
             match tick {
                 Ok(tick) => {
                     let sent = Sent { payload: self.taken(), tick: Some(index), partition };

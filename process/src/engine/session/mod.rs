@@ -2,6 +2,7 @@
 
 mod done;
 mod judging;
+mod peeked;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -127,7 +128,7 @@ impl<'a> Session<'a> {
         let mut consumer = broker.consumer(&PROCESS).await?;
         engine.check.pass();
         let first = consumer.next().await?;
-        let outliers = engine.rules.rejects_outliers();
+        let outliers = engine.reading.rules.rejects_outliers();
         let recovery = Recovery::open(&*broker, &first, &mut state, outliers).await?;
         let input = Input::Whole(consumer);
         let mut session = Self::begin(engine, publisher, input, None, recovery, state);
@@ -150,7 +151,7 @@ impl<'a> Session<'a> {
         let ticks = broker.state(Stream::Ticks).await?.last_sequence;
         let rejected = broker.state(Stream::Rejected).await?.last_sequence;
         progress.begin_anew_behind(newest_payload, Position { raw: 0, ticks, rejected });
-        let outliers = engine.rules.rejects_outliers();
+        let outliers = engine.reading.rules.rejects_outliers();
         let recovery =
             Recovery::load(&*broker, &progress, partitions.count, &mut state, outliers).await?;
         let least = progress.least();
@@ -219,6 +220,7 @@ impl<'a> Session<'a> {
                     self.acknowledge().await?;
                     self.save().await?;
                 }
+                Some(question) = self.engine.questions.recv() => self.answer(question),
                 message = self.input.next(), if has_room => self.take(message?).await?,
                 saved = saved(&mut self.share) => saved?,
             }

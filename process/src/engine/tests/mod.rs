@@ -1,13 +1,15 @@
 //! A crash at every call of the broker: whatever was in flight, nothing is lost, doubled or swapped.
 
 mod broker;
+mod peeking;
 mod takeover;
 
 use std::collections::{BTreeMap, HashSet};
 
 use crate::{
+    decode::Decoder,
     testing::Failure,
-    validate::{Action, Listings, RulesConfig},
+    validate::{Action, Listings, Rules, RulesConfig},
 };
 use jiff::SignedDuration;
 use nats::Message;
@@ -117,15 +119,19 @@ fn engine(broker: &Fake, remembered_ids: usize, outlier: Action) -> Engine {
         decimal_separator: NumberFormat::Point,
         ..HtmlSite::default()
     };
-    Engine::new(
-        Arc::new(broker.clone()),
-        Decoder::new("USD", &[site], &[]).unwrap(),
-        Rules {
+    let reading = Reading {
+        decoder: Decoder::new("USD", &[site], &[]).unwrap(),
+        rules: Rules {
             config: RulesConfig { outlier, ..RulesConfig::default() },
             max_future: SignedDuration::from_secs(5),
             calendars: Calendars::default(),
             listings: Listings::default(),
         },
+    };
+    Engine::new(
+        Arc::new(broker.clone()),
+        Arc::new(reading),
+        peek::channel(1).1,
         remembered_ids,
         Duration::from_secs(1),
         Health::default().check("pipeline"),

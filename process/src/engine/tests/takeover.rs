@@ -11,7 +11,7 @@ use super::{
     *,
 };
 
-const COUNT: u16 = 5;
+pub(super) const COUNT: u16 = 5;
 const NVDA: &[u8] = br#"{"symbol":"NVDA","price":"7","ts":"2024-01-01T00:00:00Z"}"#;
 
 /// Payloads of three partitions and of many symbols, each kind again, with events that come twice.
@@ -46,7 +46,7 @@ const LEAVE: &Ages = &[&[&[0, 2], &[1, 3, 4]], &[&[0, 1, 2, 3, 4]]];
 const SWAP: &Ages = &[&[&[0, 1], &[2, 3, 4]], &[&[2, 3, 4], &[0, 1]]];
 
 /// An engine that owns some partitions, which saves its positions whenever it can.
-fn owner(broker: &Fake, own: &[u16], remembered_ids: usize, outlier: Action) -> Engine {
+pub(super) fn owner(broker: &Fake, own: &[u16], remembered_ids: usize, outlier: Action) -> Engine {
     let mut engine = engine(broker, remembered_ids, outlier);
     engine.owned = Some(Owned {
         partitions: Partitions { own: own.iter().copied().collect(), count: COUNT },

@@ -267,6 +267,83 @@ async fn what_a_killed_instance_has_spooled_is_published_though_another_has_its_
     assert!(lost.is_empty(), "of the answers from {from} to {to} these are lost: {lost:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_sources_are_shared_and_taken_over_and_each_has_one_owner_at_a_time() {
+    let mut house = House::start().await;
+    house.installation.set("ingest.sources", "sim,file,alphavantage");
+    house.installation.set("ingest.alphavantage.symbols", "S0");
+    let file = house.installation.folder().join("trades.csv");
+    let rows: String = (0..100_000).map(|n| format!("{},IBM,1.5,1\n", n * 1_000)).collect();
+    std::fs::write(&file, format!("ts_ms,symbol,price,size\n{rows}")).unwrap();
+    house.installation.set("ingest.file.path", file.display());
+    house.installation.set("ingest.file.speed", "100x");
+    let keys = ["ingest.sim".to_owned(), "ingest.file".to_owned()];
+    let slice = (0..8).map(|slice| format!("ingest.alphavantage.{slice}"));
+    let keys: Vec<_> = keys.into_iter().chain(slice).collect();
+    let nats = house.registry.nats.clone();
+    let owners = async || -> Option<Vec<String>> {
+        Some(nats.holders(&keys).await.ok()?.into_iter().flatten().collect())
+    };
+    house.join("a");
+    eventually(PATIENCE, "a has all", async || (owners().await? == ["a", "a", "a"]).then_some(()))
+        .await;
+    house.join("b");
+    let moved = eventually(PATIENCE, "b has something", async || {
+        let owners = owners().await?;
+        (owners.len() == 3 && owners.iter().any(|owner| owner == "b")).then_some(owners)
+    });
+    println!("{:?}, then kill -9 a", moved.await);
+    let payloads = async |wanted: u64| {
+        let before = house.broker.state(Stream::Raw).await.unwrap().messages;
+        eventually(PATIENCE, "payloads are published", async || {
+            let now = house.broker.state(Stream::Raw).await.ok()?.messages;
+            (now >= before + wanted).then_some(())
+        })
+        .await;
+    };
+    payloads(50).await;
+    house.instances.get_mut("a").unwrap().kill().await;
+    let killed = Instant::now();
+    eventually(PATIENCE, "b has all", async || (owners().await? == ["b", "b", "b"]).then_some(()))
+        .await;
+    assert!(killed.elapsed() < nats.lease_ttl() + SLACK, "after {:?}", killed.elapsed());
+    payloads(50).await;
+    house.instances.clear();
+    // Of `sim` each owner begins a run; in the file each goes on where the one before was.
+    let (mut newest, mut runs) = (HashMap::<String, u64>::new(), Vec::new());
+    for id in ids(&house.broker).await {
+        let Some((run, number)) = id.rsplit_once(':') else { continue };
+        let run = match id.split(':').next() {
+            Some("sim") => run,
+            Some("file") => "file",
+            _ => continue,
+        };
+        let number: u64 = number.parse().unwrap();
+        let next = newest.get(run).map_or(0, |before| before + 1);
+        assert_eq!(number, next, "{id}");
+        newest.insert(run.to_owned(), number);
+        if run != "file" && runs.last().is_none_or(|last| last != run) {
+            assert!(!runs.iter().any(|known| known == run), "two at a time: {id} after {runs:?}");
+            runs.push(run.to_owned());
+        }
+    }
+    assert!(newest.contains_key("file") && !runs.is_empty());
+}
+
+/// The ids of everything that is stored.
+async fn ids(broker: &JetStream) -> Vec<String> {
+    let last = broker.state(Stream::Raw).await.unwrap().last_sequence;
+    let mut reader = broker.reader(Stream::Raw, &[], Start::Sequence(1)).await.unwrap();
+    let mut ids = Vec::new();
+    loop {
+        let message = reader.next().await.unwrap();
+        ids.push(message.header(headers::MESSAGE_ID).unwrap().to_owned());
+        if message.sequence == last {
+            return ids;
+        }
+    }
+}
+
 /// What is stored: the subject and the number of each answer. Each is there once.
 async fn numbers(broker: &JetStream) -> Vec<(String, u64)> {
     let last = broker.state(Stream::Raw).await.unwrap().last_sequence;

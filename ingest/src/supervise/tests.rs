@@ -156,6 +156,24 @@ async fn what_was_fetched_when_the_lease_was_lost_is_published_when_it_is_back()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_under_way_when_the_lease_was_lost_is_published_when_it_is_back() {
+    let (supervised, _) = supervised(2);
+    // Of what is sent only three are stored, and nothing is heard of the others.
+    let broker = FakeBroker::new([Fault::Send { after: usize::MAX, stored: 3 }]);
+    let mut window = supervised.window();
+    let end = own(&supervised, &broker, &mut window, async |_, lease| {
+        sleep(Duration::from_secs(3)).await;
+        lease.cancel();
+    });
+    assert_eq!(end.await, End::Lost);
+    assert_eq!(broker.ids(), ids(3));
+    let again = own(&supervised, &broker, &mut window, async |_, _| {});
+    let end = tokio::time::timeout(Duration::from_secs(60), again).await;
+    assert_eq!(end, Ok(End::Finished));
+    assert_eq!(broker.ids(), ids(20));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_whose_end_is_not_published_is_not_at_its_end() {
     let (supervised, _) = supervised(1);
     let away = FakeBroker::new(std::iter::repeat_n(Fault::Open, 1_000));

@@ -15,6 +15,7 @@ mod http;
 mod metrics;
 mod outlet;
 mod ownership;
+mod place;
 mod plan;
 mod publish;
 mod push;

@@ -40,6 +40,12 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Nothing of it is fetched here for now, and others may have all of it.
     fn rest(&self) {}
 
+    /// Whether it has an end, and is not to be played again when the stream has dropped it. It goes on
+    /// from any of its ids.
+    fn is_played_once(&self) -> bool {
+        false
+    }
+
     /// One session: fetches and hands everything to the outlet until the source is at its end or
     /// something fails. It is dropped at shutdown, at any await.
     async fn run(&self, session: Session) -> Result<(), FetchError>;
@@ -47,7 +53,8 @@ pub(crate) trait Source: Send + Sync + 'static {
 
 /// What a source is given for one session.
 pub(crate) struct Session {
-    /// The id of the newest message of this source that the broker has.
+    /// The id of the newest message of this source that the broker has, or of one that is played
+    /// only once has had.
     pub(crate) resume: Option<String>,
     /// What the broker has of this source, to be asked for.
     pub(crate) stored: Stored,

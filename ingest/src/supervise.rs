@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     outlet::{backoff, delay, outlet, report},
     ownership::{Change, Ownership},
+    place::{Keeper, PlaceBucket},
     publish::{Window, newest_id, publish},
     sharing::slice_of,
     source::{ErrorKind, FetchError, Followed, Session, Source},
@@ -59,6 +60,10 @@ impl Supervised {
         let mut ownership =
             Ownership::new(&context, self.source.name(), self.source.divides(), self.due.clone());
         let mut window = self.window();
+        if self.source.is_played_once() {
+            let bucket = Box::new(PlaceBucket::new(&context.nats, self.source.name()));
+            window.keep_place_in(Arc::new(Keeper::new(self.source.name(), bucket)));
+        }
         // What an earlier process has left is published, whoever has the source now.
         if self.spool.as_ref().is_some_and(SpoolPlace::has_left) {
             self.open_spool(&mut window);
@@ -282,19 +287,27 @@ impl Supervised {
         stop: Stop<'_>,
     ) -> Result<End, FetchError> {
         let source = self.source.name();
+        let keeper = window.keeper();
         let resume = match window.goes_on() {
             _ if self.source.divides() => None,
             Some(newest) => Some(newest),
             None => {
+                let asking = async {
+                    let stored = newest_id(broker, source).await?;
+                    if let Some(newest) = &stored {
+                        info!(%source, newest, "the broker has messages of this source");
+                    }
+                    match &keeper {
+                        Some(keeper) => keeper.begin(broker, stored).await,
+                        None => Ok(stored),
+                    }
+                };
                 let stored = tokio::select! {
                     end = stop.asked() => return Ok(end),
-                    stored = newest_id(broker, source) => stored,
+                    stored = asking => stored,
                 };
                 let stored = stored
                     .map_err(|fault| FetchError::new(ErrorKind::Broker, fault.to_string()))?;
-                if let Some(newest) = &stored {
-                    info!(%source, newest, "the broker has messages of this source");
-                }
                 window.resume(stored)
             }
         };
@@ -317,9 +330,19 @@ impl Supervised {
                 () = stop.drained() => warn!(%source, "stopped before the broker had everything"),
             }
         };
-        let (mut end, ()) = tokio::join!(fetching, publishing);
+        let working = async { tokio::join!(fetching, publishing) };
+        let (mut end, ()) = match &keeper {
+            Some(keeper) => tokio::select! {
+                ended = working => ended,
+                never = keeper.keep() => match never {},
+            },
+            None => working.await,
+        };
         while let Ok(payload) = intake.try_recv() {
             window.push(payload);
+        }
+        if let Some(keeper) = keeper.filter(|_| !stop.lost.is_cancelled()) {
+            keeper.finish().await;
         }
         // At its end is only what is also published.
         if !window.is_empty() && matches!(end, Ok(End::Finished)) {

@@ -44,6 +44,7 @@ pub(crate) struct FakeBroker(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     stored: Vec<NewMessage>,
+    last_sequence: u64,
     ids: HashSet<String>,
     faults: VecDeque<Fault>,
     most_in_flight: usize,
@@ -65,8 +66,9 @@ impl Inner {
                 return None;
             }
             self.stored.push(message);
+            self.last_sequence += 1;
         }
-        Some(Receipt { duplicate, sequence: 0 })
+        Some(Receipt { duplicate, sequence: self.last_sequence })
     }
 }
 
@@ -111,6 +113,11 @@ impl FakeBroker {
         let headers = vec![(headers::MESSAGE_ID, id.to_owned())];
         let message = NewMessage { subject: subject.to_owned(), headers, body: Bytes::new() };
         self.0.lock().unwrap().stored.push(message);
+    }
+
+    /// What it has is too old, and goes.
+    pub(crate) fn forget_messages(&self) {
+        self.0.lock().unwrap().stored.clear();
     }
 
     pub(crate) fn sessions(&self) -> usize {
@@ -202,7 +209,8 @@ impl Broker for FakeBroker {
     }
 
     async fn state(&self, _: Stream) -> Result<StreamState, BrokerError> {
-        Ok(StreamState::default())
+        let last_sequence = self.0.lock().unwrap().last_sequence;
+        Ok(StreamState { last_sequence, ..StreamState::default() })
     }
 }
 

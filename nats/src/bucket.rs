@@ -69,6 +69,12 @@ impl Nats {
         }
     }
 
+    /// The bucket of how far what is read was processed, and what is played was published.
+    pub async fn positions(&self) -> Result<Bucket, BucketError> {
+        let description = "how far each partition is processed, and each file played";
+        self.bucket(subject::POSITIONS, description, None).await
+    }
+
     /// The bucket of the rules that people have set.
     pub async fn alert_rules(&self) -> Result<Bucket, BucketError> {
         let description = "alert rules, with the secrets of their webhooks";

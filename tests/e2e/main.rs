@@ -16,6 +16,7 @@ mod door;
 mod dry_run;
 mod eventually;
 mod faults;
+mod files;
 mod jetstream;
 mod live;
 mod lizards;

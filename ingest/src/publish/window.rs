@@ -12,7 +12,7 @@ use schemas::{RawTick, subject};
 use tracing::warn;
 
 use super::{BATCH, Mark};
-use crate::{metrics as names, spool::Spool, status::Status};
+use crate::{metrics as names, place::Keeper, spool::Spool, status::Status};
 
 /// How many payloads, and but for the last batch how many bytes of them, are in memory at most.
 pub(super) const WINDOW: usize = 1_024;
@@ -35,6 +35,8 @@ pub(crate) struct Window {
     newest_confirmed: Option<String>,
     /// The newest that was fetched, while this instance owns the source.
     newest: Option<String>,
+    /// Who is told what is stored, of a source that is played only once.
+    keeper: Option<Arc<Keeper>>,
     published: Counter,
     duplicates: Counter,
     in_flight: Gauge,
@@ -53,6 +55,7 @@ impl Window {
             bytes: 0,
             newest_confirmed: None,
             newest: None,
+            keeper: None,
             published: names::published(source),
             duplicates: names::duplicates(source),
             in_flight: names::in_flight(),
@@ -62,6 +65,16 @@ impl Window {
     /// From now on what cannot be published goes into this spool; what it holds comes first.
     pub(crate) fn spool_into(&mut self, spool: Spool) {
         self.spool = Some(spool);
+    }
+
+    /// From now on this keeper is told what is stored.
+    pub(crate) fn keep_place_in(&mut self, keeper: Arc<Keeper>) {
+        self.keeper = Some(keeper);
+    }
+
+    /// Who keeps the place of the source, beyond what the stream keeps.
+    pub(crate) fn keeper(&self) -> Option<Arc<Keeper>> {
+        self.keeper.clone()
     }
 
     /// Whether there is a spool.
@@ -262,6 +275,9 @@ impl Window {
             }
         }
         self.bytes -= payload.body.len();
+        if let Some(keeper) = &self.keeper {
+            keeper.stored(&payload.id, receipt.sequence);
+        }
         self.newest_confirmed = Some(payload.id);
         self.in_flight.decrement(1);
         if receipt.duplicate {

@@ -14,7 +14,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::select_all;
 use nats::{Broker, Bucket, BucketError, Directory, Lease, Nats, Partitions, topology::Stream};
-use schemas::subject;
 use service::Context;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -63,8 +62,7 @@ impl Ownership {
         let layout = match count {
             None => None,
             Some(_) => {
-                let what = "how far each partition of the processing is";
-                let positions = nats.bucket(subject::POSITIONS, what, None).await?;
+                let positions = nats.positions().await?;
                 Some(Layout { positions, broker: Arc::clone(&context.broker) })
             }
         };

@@ -1,9 +1,11 @@
 //! The replay of a file, CSV or NDJSON, plain or compressed, in the rhythm of its event times.
 //!
 //! Every row is published as its exact bytes; the header line of a CSV file goes along in a message
-//! header. What the columns or fields are called may be configured (`[[records]]`). The id of a row is made of the content of the file up to it, so that a replay goes on where the
-//! stream ends: playing the file that was played last again adds nothing, or what was appended to
-//! it meanwhile.
+//! header. What the columns or fields are called may be configured (`[[records]]`). The id of a row is
+//! made of the content of the file up to it, so that a replay goes on behind the row that was stored
+//! last, whether the stream still has it or not: playing the file that was played last again adds
+//! nothing, or what was appended to it meanwhile. A file that differs before that row is another one,
+//! whatever its name, and is played from its beginning.
 
 mod fields;
 mod layout;
@@ -91,6 +93,10 @@ impl Source for Replay {
     }
 
     fn can_wait(&self) -> bool {
+        true
+    }
+
+    fn is_played_once(&self) -> bool {
         true
     }
 

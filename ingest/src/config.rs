@@ -2,6 +2,7 @@
 
 mod feeds;
 mod providers;
+mod sim;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,6 +20,7 @@ pub use providers::{
     AlphaVantageConfig, AlphaVantageFunction, FinnhubConfig, FinnhubMode, StooqConfig,
     TwelveDataConfig, TwelveDataEndpoint, YahooConfig,
 };
+pub use sim::SimConfig;
 
 /// What is fetched, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -74,18 +76,6 @@ pub struct SpoolConfig {
     /// that has none, is paused while NATS is away. What was in flight when NATS went, at most 32 MiB,
     /// is spooled in any case.
     pub max_bytes: u64,
-}
-
-/// The simulator: a random walk, the same for the same seed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SimConfig {
-    /// The symbols that ticks are made up for.
-    pub symbols: Vec<String>,
-    /// How many ticks a second, of all symbols together: 1 to 1000000.
-    pub ticks_per_sec: u32,
-    /// What the random walk starts from; the same seed gives the same prices.
-    pub seed: u64,
 }
 
 /// The replay of a file.
@@ -157,13 +147,6 @@ impl Default for Config {
 impl Default for SpoolConfig {
     fn default() -> Self {
         Self { max_bytes: 256 * 1024 * 1024 }
-    }
-}
-
-impl Default for SimConfig {
-    fn default() -> Self {
-        let symbols = ["AAPL", "MSFT", "GOOG", "AMZN", "NVDA", "TSLA", "BRK.B"];
-        Self { symbols: symbols.map(str::to_owned).into(), ticks_per_sec: 20, seed: 1 }
     }
 }
 

@@ -10,6 +10,7 @@ mod bench;
 mod broker_conformance;
 mod candles;
 mod conformance;
+mod defects;
 mod deploy;
 mod doctor;
 mod door;

@@ -153,10 +153,11 @@ async fn the_http_interface_answers_as_the_contract_says() {
     let up = installation.start("up", &["up"]);
     let page = printed(&up, "page").await;
     let base = page.trim_end_matches('/').to_owned();
-    eventually(PATIENCE, "a quote", async || {
+    eventually(PATIENCE, "quotes", async || {
         install_crypto();
-        let answer = reqwest::get(format!("{base}/quotes/AAPL")).await.ok()?;
-        answer.status().is_success().then_some(())
+        let answer = reqwest::get(format!("{base}/quotes?symbols=AAPL,BRK.B")).await.ok()?;
+        let quotes: http::Quotes = answer.json().await.ok()?;
+        (quotes.quotes.len() == 2).then_some(())
     })
     .await;
     let sources: http::Sources =

@@ -1,5 +1,5 @@
 //! A tick of the simulator: a JSON object with `symbol`, `price`, `ts` (RFC 3339) and optionally
-//! `size`, `exchange` and `currency`.
+//! `size`, `exchange`, `currency` and `trade`, which tells the trade from all others.
 
 use schemas::TickKind;
 use serde::Deserialize;
@@ -23,13 +23,15 @@ struct Payload<'a> {
     currency: Field<'a>,
     #[serde(borrow)]
     ts: Field<'a>,
+    #[serde(borrow)]
+    trade: Field<'a>,
 }
 
 pub(super) fn decode(body: &[u8], currency: &str) -> Event {
     let payload: Payload<'_> = json::object(body)?;
     let stated = json::optional_string("currency", payload.currency)?;
     Ok(Decoded {
-        identity: None,
+        identity: json::optional_string("trade", payload.trade)?.map(Into::into),
         symbol: json::symbol("symbol", payload.symbol)?,
         price: json::number("price", payload.price)?,
         size: json::optional_number("size", payload.size)?,

@@ -81,6 +81,8 @@ fn a_tick_of_the_simulator() {
     let body = r#"{"symbol":"AAPL","price":"150.2300","size":100,"exchange":"X","ts":"2024-01-01T00:00:00.123456789Z"}"#;
     let read = tick(Format::Sim, body);
     assert_eq!(read, "AAPL 150.2300 100 USD X trade 2024-01-01T00:00:00.123456789Z");
+    let body = r#"{"symbol":"AAPL","price":1,"ts":"2024-01-01T00:00:00Z","trade":"7:1"}"#;
+    assert_eq!(one(Format::Sim, body).unwrap().identity.as_deref(), Some("7:1"));
 }
 
 #[test]

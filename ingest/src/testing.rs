@@ -60,8 +60,8 @@ impl Inner {
     fn store(&mut self, message: NewMessage) -> Option<Receipt> {
         let duplicate = !self.ids.insert(id(&message)) && !self.forgetful;
         if !duplicate {
-            let number = id(&message).rsplit(':').next().unwrap().parse().unwrap();
-            if self.refused.contains(&number) {
+            let number = id(&message).rsplit(':').next().unwrap().parse().ok();
+            if number.is_some_and(|number| self.refused.contains(&number)) {
                 self.ids.remove(&id(&message));
                 return None;
             }

@@ -9,6 +9,8 @@ mod body;
 mod config;
 mod poster;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

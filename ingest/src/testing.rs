@@ -194,7 +194,7 @@ impl Broker for FakeBroker {
         let found = inner.stored.iter().enumerate().rfind(|(_, m)| is_match(&m.subject));
         Ok(found.map(|(index, message)| Message {
             subject: message.subject.clone(),
-            headers: message.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect(),
+            headers: message.headers.iter().map(|(name, value)| (*name, value)).collect(),
             body: message.body.clone(),
             sequence: index as u64 + 1,
             stored_at: Timestamp::now(),

@@ -21,8 +21,8 @@ mod services;
 pub mod topology;
 
 pub use broker::{
-    Broker, BrokerError, Consumer, Exclusivity, Message, NewMessage, Partitions, Publisher, Reader,
-    Receipt, Start, StreamState,
+    Broker, BrokerError, Consumer, Exclusivity, Headers, Message, NewMessage, Partitions,
+    Publisher, Reader, Receipt, Start, StreamState,
 };
 pub use bucket::{Bucket, BucketError, Change};
 pub use connection::{ConnectError, Nats, NatsConfig};

@@ -13,14 +13,14 @@ use tokio::{
 /// How long a process may say nothing where something is due, and how long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a program and stops it when our end of its standard input closes: a benchmark that is
-/// killed leaves nothing behind.
+/// Runs a program and stops it when our end of its standard input closes, though it be halted: a
+/// benchmark that is killed leaves nothing behind.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- >&2 &
 program=$!
 echo "$program"
-{ cat <&3 >/dev/null; kill -TERM "$program" 2>/dev/null; } >/dev/null &
+{ cat <&3 >/dev/null; kill -TERM "$program" 2>/dev/null; kill -CONT "$program" 2>/dev/null; } >/dev/null &
 wait "$program"
 "#;
 
@@ -209,11 +209,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_stops_when_it_is_told() {
+    async fn a_program_stops_when_it_is_told_though_it_be_halted() {
         let mut program =
             Program::start(Path::new("sleep"), &[OsStr::new("1000")], &[]).await.unwrap();
         assert!(!program.has_ended());
         let pid = program.pid();
+        let halted = Command::new("kill").args(["-s", "STOP", &pid.to_string()]).status().await;
+        assert!(halted.unwrap().success());
         program.stop().await;
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }

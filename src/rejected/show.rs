@@ -13,7 +13,7 @@ pub(super) async fn run(streams: &Streams, sequence: u64) -> Result<()> {
     let message = find::by_sequence(&*streams.broker, Stream::Rejected, sequence).await?;
     let body = payload(streams, &message).await?;
     let mut text = format!("{}  {}\n", message.subject, message.stored_at);
-    for (name, value) in &message.headers {
+    for (name, value) in message.headers.iter() {
         text += &format!("{name}: {value}\n");
     }
     print(format_args!("{text}\n{}\n", String::from_utf8_lossy(&body)))?;

@@ -57,11 +57,12 @@ impl From<Message> for RawRecord {
 
 #[cfg(test)]
 mod tests {
+    use nats::Headers;
     use schemas::{Format, RawTick, Source, Symbol};
 
     use super::*;
 
-    fn message(subject: &str, headers: Vec<(String, String)>) -> Message {
+    fn message(subject: &str, headers: Headers) -> Message {
         Message {
             subject: subject.into(),
             headers,
@@ -83,7 +84,7 @@ mod tests {
             columns: Some("ts_ms,symbol,price".into()),
             body: Bytes::new(),
         };
-        let headers = raw.headers().into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let headers = raw.headers().into_iter().collect();
         let subject = subject::raw(&raw.source, raw.symbol.as_ref());
         let record = RawRecord::from(message(&subject, headers));
         assert_eq!(record.id, "file:3f:17");
@@ -100,10 +101,8 @@ mod tests {
 
     #[test]
     fn a_message_without_a_readable_envelope_is_kept_all_the_same() {
-        let unreadable = vec![
-            (headers::MESSAGE_ID.into(), String::new()),
-            (headers::RECEIVED_AT.into(), "noon".into()),
-        ];
+        let unreadable = [(headers::MESSAGE_ID, ""), (headers::RECEIVED_AT, "noon")];
+        let unreadable = unreadable.into_iter().collect();
         let record = RawRecord::from(message("ticks.raw.who.knows.what", unreadable));
         assert_eq!(record.id, "TICKS_RAW:7");
         assert_eq!((record.source, record.symbol, record.format), (None, None, None));

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::Headers;
+
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
@@ -19,8 +21,8 @@ pub struct NewMessage {
 pub struct Message {
     /// Where it was published.
     pub subject: String,
-    /// Names and values, in the order they were written.
-    pub headers: Vec<(String, String)>,
+    /// Its headers.
+    pub headers: Headers,
     /// The body.
     pub body: Bytes,
     /// Its place in the stream, from 1 on, growing.
@@ -30,8 +32,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// The value of the header of that name.
+    /// The first value of the header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers.get(name)
     }
 }

@@ -6,6 +6,7 @@
 //! opens a new one and goes on from what is stored. That is how nothing is lost, doubled or
 //! swapped, whichever process dies when.
 
+mod headers;
 mod message;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::topology::{Durable, Stream};
 
+pub use headers::Headers;
 pub use message::{Message, NewMessage};
 
 /// A message broker with durable, replayable streams.

@@ -18,8 +18,8 @@ use jiff::Timestamp;
 
 use self::publisher::{Fence, Guard};
 use crate::{
-    Broker, BrokerError, Consumer, Exclusivity, Message, Nats, Partitions, Publisher, Reader,
-    Start, StreamState,
+    Broker, BrokerError, Consumer, Exclusivity, Headers, Message, Nats, Partitions, Publisher,
+    Reader, Start, StreamState,
     topology::{Durable, Stream, StreamsConfig},
 };
 
@@ -144,7 +144,7 @@ impl Broker for JetStream {
         match self.stream(stream).await?.get_last_raw_message_by_subject(pattern).await {
             Ok(message) => Ok(Some(Message {
                 subject: message.subject.into_string(),
-                headers: headers(&message.headers),
+                headers: Headers::new(Some(message.headers)),
                 body: message.payload,
                 sequence: message.sequence,
                 stored_at: utc(message.time)?,
@@ -263,17 +263,9 @@ fn delivered(
     let stored_at = utc(info.published)?;
     let message = message.message;
     let reply = message.reply.ok_or_else(|| unreachable("a delivery without a reply subject"))?;
-    let headers = message.headers.as_ref().map(headers).unwrap_or_default();
+    let headers = Headers::new(message.headers);
     let subject = message.subject.into_string();
     Ok((Message { subject, headers, body: message.payload, sequence, stored_at }, delivery, reply))
-}
-
-fn headers(map: &async_nats::HeaderMap) -> Vec<(String, String)> {
-    map.iter()
-        .flat_map(|(name, values)| {
-            values.iter().map(|value| (name.to_string(), value.as_str().to_owned()))
-        })
-        .collect()
 }
 
 fn utc(time: async_nats::datetime::DateTime) -> Result<Timestamp, BrokerError> {

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     time::Duration,
 };
 
 use async_nats::{Client, HeaderMap, HeaderName, Subscriber, client::PublishErrorKind, header};
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -49,8 +50,8 @@ pub(super) struct Session {
     /// In the order of sending; the front has the ticket `first_ticket`.
     in_flight: VecDeque<Flight>,
     first_ticket: u64,
-    /// Since when the oldest in flight is the oldest.
-    waiting_since: Instant,
+    /// Since when the receipt of the oldest in flight is waited for; `None` while it is not.
+    waiting_since: Option<Instant>,
 }
 
 /// What keeps the writers of a stream apart.
@@ -158,7 +159,7 @@ impl Session {
             streams,
             in_flight: VecDeque::new(),
             first_ticket: 0,
-            waiting_since: Instant::now(),
+            waiting_since: None,
         })
     }
 
@@ -186,14 +187,18 @@ impl Session {
             headers.insert(HeaderName::from_static(name), value);
         }
         let ticket = self.first_ticket + self.in_flight.len() as u64;
-        let sending = self.client.publish_with_reply_and_headers(
+        let mut sending = pin!(self.client.publish_with_reply_and_headers(
             message.subject,
             format!("{}.{ticket}", self.inbox),
             headers,
             message.body,
-        );
-        // A server that stalls lets the queue of the connection fill up.
-        match timeout(RECEIPT_TIMEOUT, sending).await {
+        ));
+        let sent = match sending.as_mut().now_or_never() {
+            Some(sent) => Ok(sent),
+            // A server that stalls lets the queue of the connection fill up.
+            None => timeout(RECEIPT_TIMEOUT, sending).await,
+        };
+        match sent {
             Ok(Ok(())) => {}
             Ok(Err(fault)) if fault.kind() == PublishErrorKind::Send => {
                 return Err(unreachable(fault));
@@ -202,11 +207,20 @@ impl Session {
             Ok(Err(fault)) => return Err(BrokerError::Refused(fault.to_string())),
             Err(_) => return Err(unreachable("the server takes no message")),
         }
-        if self.in_flight.is_empty() {
-            self.waiting_since = Instant::now();
-        }
         self.in_flight.push_back(Flight { stream, receipt: None });
         Ok(())
+    }
+
+    /// Waits for the next answer of the server. Cancel safe.
+    async fn answer_in_time(&mut self) -> Result<Option<async_nats::Message>, BrokerError> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        tokio::select! {
+            biased;
+            answer = timeout_at(since + RECEIPT_TIMEOUT, self.receipts.next()) => {
+                answer.map_err(|_| unreachable("no receipt came in time"))
+            }
+            () = self.dead.cancelled() => Err(unreachable("the connection broke")),
+        }
     }
 
     /// Takes in one answer of the server.
@@ -252,19 +266,15 @@ impl Publisher for Session {
             if let Some(receipt) = self.in_flight.front().and_then(|flight| flight.receipt) {
                 self.in_flight.pop_front();
                 self.first_ticket += 1;
-                self.waiting_since = Instant::now();
+                self.waiting_since = None;
                 return Ok(receipt);
             }
-            let answer = tokio::select! {
-                biased;
-                answer = timeout_at(self.waiting_since + RECEIPT_TIMEOUT, self.receipts.next()) => answer,
-                () = self.dead.cancelled() => return Err(unreachable("the connection broke")),
+            // Most have come already, many at a time: those cost no timer.
+            let answer = match self.receipts.next().now_or_never() {
+                Some(answer) => answer,
+                None => self.answer_in_time().await?,
             };
-            match answer {
-                Ok(Some(answer)) => self.settle(&answer)?,
-                Ok(None) => return Err(unreachable("the connection broke")),
-                Err(_) => return Err(unreachable("no receipt came in time")),
-            }
+            self.settle(&answer.ok_or_else(|| unreachable("the connection broke"))?)?;
         }
     }
 

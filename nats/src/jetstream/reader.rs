@@ -19,8 +19,8 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use super::{headers, unreachable};
-use crate::{BrokerError, Message, Reader, Start};
+use super::unreachable;
+use crate::{BrokerError, Headers, Message, Reader, Start};
 
 /// How often the server says that it is there while there is nothing to send.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -121,7 +121,7 @@ impl Reader for Session {
             self.last_delivery = delivery.number;
             return Ok(Message {
                 subject: message.subject.into_string(),
-                headers: message.headers.as_ref().map(headers).unwrap_or_default(),
+                headers: Headers::new(message.headers),
                 body: message.payload,
                 sequence: delivery.sequence,
                 stored_at: delivery.stored_at,

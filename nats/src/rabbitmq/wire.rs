@@ -10,7 +10,7 @@ use lapin::{
 use schemas::headers;
 
 use super::session::{short, table, text};
-use crate::{BrokerError, Message, NewMessage};
+use crate::{BrokerError, Headers, Message, NewMessage};
 
 /// The header with the session that an exclusive publisher writes in: see `fence`.
 pub(super) const SESSION: &str = "Lizards-Session";
@@ -116,7 +116,7 @@ pub(super) fn entry(delivery: Delivery) -> Result<Entry, BrokerError> {
 }
 
 /// The publisher's headers, without those that serve the transport.
-fn readable(table: &FieldTable) -> Vec<(String, String)> {
+fn readable(table: &FieldTable) -> Headers {
     table
         .into_iter()
         .filter(|(name, _)| ![SESSION, SENT_AT, OFFSET].contains(&name.as_str()))
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!((read.tag, read.offset, read_message.sequence), (7, 41, 42));
         assert_eq!(read_message.subject, message.subject);
         assert_eq!(read_message.body, message.body);
-        assert_eq!(read_message.headers.len(), 2);
+        assert_eq!(read_message.headers.iter().count(), 2);
         assert_eq!(read_message.header(headers::SOURCE), Some("sïm"));
         assert!(read_message.stored_at >= before && read_message.stored_at <= Timestamp::now());
     }

@@ -149,7 +149,7 @@ mod tests {
     fn raw(headers: &[(&str, &str)]) -> Message {
         Message {
             subject: "ticks.raw.sim.AAPL".into(),
-            headers: headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            headers: headers.iter().copied().collect(),
             body: Bytes::from_static(b"\xFF\0 anything"),
             sequence: 7,
             stored_at: Timestamp::UNIX_EPOCH,
@@ -163,7 +163,7 @@ mod tests {
     fn stored(message: NewMessage) -> Message {
         Message {
             subject: message.subject,
-            headers: message.headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            headers: message.headers.into_iter().collect(),
             body: message.body,
             sequence: 1,
             stored_at: Timestamp::UNIX_EPOCH,

@@ -219,7 +219,7 @@ pub(crate) mod tests {
     fn of(tick: &Tick, sequence: u64) -> Message {
         Message {
             subject: subject::tick(&tick.symbol),
-            headers: Vec::new(),
+            headers: nats::Headers::default(),
             body: Bytes::from(serde_json::to_vec(tick).unwrap()),
             sequence,
             // One second a sequence.

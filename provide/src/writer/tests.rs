@@ -148,7 +148,7 @@ fn message(symbol: &str, sequence: u64) -> Message {
     };
     Message {
         subject: subject::tick(&symbol),
-        headers: Vec::new(),
+        headers: nats::Headers::default(),
         body: serde_json::to_vec(&tick).unwrap().into(),
         sequence,
         stored_at: Timestamp::UNIX_EPOCH,

@@ -21,6 +21,9 @@ use crate::{
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// How many payloads are sent before it is seen that they are stored.
+const FILL_CHUNK: usize = 20_000;
+
 /// A target that stands ready.
 pub(super) struct Rig {
     server: Server,
@@ -100,12 +103,17 @@ impl Rig {
     /// Stores the payloads while the target is halted, and lets it go.
     pub(super) async fn measure(self, payloads: &[String]) -> Result<Run> {
         self.signal("STOP")?;
-        for (number, payload) in payloads.iter().enumerate() {
-            publish(&self.client, number, payload).await?;
+        let mut count = 0;
+        // The server drops what it is sent faster than it can store.
+        for payloads in payloads.chunks(FILL_CHUNK) {
+            for payload in payloads {
+                publish(&self.client, count, payload).await?;
+                count += 1;
+            }
+            self.client.flush().await?;
+            stored::until(&self.broker, Stream::Raw, count as u64).await?;
         }
-        self.client.flush().await?;
-        let count = payloads.len() as u64;
-        stored::until(&self.broker, Stream::Raw, count).await?;
+        let count = count as u64;
         let (server, target) = (self.server_cpu()?, self.target_cpu()?);
         self.signal("CONT")?;
         stored::until(&self.broker, Stream::Ticks, count).await?;

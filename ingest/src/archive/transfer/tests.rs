@@ -110,7 +110,7 @@ impl Scene {
         let events = Events::default();
         let message = |sequence| Message {
             subject: "ticks.raw.sim.IBM".into(),
-            headers: Vec::new(),
+            headers: nats::Headers::default(),
             body: vec![0; bytes].into(),
             sequence,
             stored_at: jiff::Timestamp::UNIX_EPOCH,

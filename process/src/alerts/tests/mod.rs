@@ -46,7 +46,7 @@ fn tick(seq: u64, symbol: &str, second: i64, price: &str, size: u32, other: Valu
     }
     Message {
         subject: subject::tick(&Symbol::new(symbol).unwrap()),
-        headers: Vec::new(),
+        headers: nats::Headers::default(),
         body: body.to_string().into(),
         sequence: seq,
         stored_at: jiff::Timestamp::UNIX_EPOCH,

@@ -97,7 +97,7 @@ impl State {
         }
         self.candles.push(Message {
             subject: message.subject,
-            headers: message.headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            headers: message.headers.into_iter().collect(),
             body: message.body,
             sequence: expected as u64 + 1,
             stored_at: Timestamp::UNIX_EPOCH,

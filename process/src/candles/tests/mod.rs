@@ -6,7 +6,7 @@ mod naive;
 
 use std::{collections::HashMap, time::Duration};
 
-use nats::Message;
+use nats::{Headers, Message};
 use schemas::{CandleInterval, CandleUpdate, Decimal, Print, Source, Symbol, headers, subject};
 use tokio::{
     runtime,
@@ -56,7 +56,7 @@ fn message(trade: &Trade, kind: &str) -> Message {
     });
     Message {
         subject: subject::tick(symbol),
-        headers: Vec::new(),
+        headers: Headers::default(),
         body: body.to_string().into(),
         sequence: *seq,
         stored_at: jiff::Timestamp::UNIX_EPOCH,

@@ -168,7 +168,7 @@ impl State {
     fn store(&mut self, Unstored { message, guard }: Unstored) -> Answer {
         let which = Stream::of_subject(&message.subject).unwrap();
         let stream = self.stream(which);
-        let headers = message.headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let headers = message.headers.into_iter().collect();
         let message = Message {
             subject: message.subject,
             headers,

@@ -12,7 +12,7 @@ use crate::{
     validate::{Action, Listings, Rules, RulesConfig},
 };
 use jiff::SignedDuration;
-use nats::Message;
+use nats::{Headers, Message};
 use schemas::{
     Flag, Format, HtmlField, HtmlSite, NumberFormat, RawTick, Source, Symbol, Tick,
     calendar::Calendars, headers, subject,
@@ -23,7 +23,7 @@ use tokio::runtime;
 use super::*;
 use broker::{Fake, Stores};
 
-type Raw = (String, Vec<(String, String)>, &'static [u8]);
+type Raw = (String, Headers, &'static [u8]);
 
 const GOOD: &[u8] = br#"{"symbol":"AAPL","price":"1.50","ts":"2024-01-01T00:00:00Z"}"#;
 const OTHER: &[u8] = br#"{"symbol":"MSFT","price":2,"ts":"2024-01-01T00:00:00Z"}"#;
@@ -49,7 +49,7 @@ fn raw_of(id: &str, format: Format, body: &'static [u8], symbol: Option<Symbol>)
         columns: None,
         body: body.into(),
     };
-    let headers = raw.headers().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let headers = raw.headers().into_iter().collect();
     (subject::raw(&source, symbol.as_ref()), headers, body)
 }
 
@@ -96,7 +96,7 @@ fn payloads() -> Vec<Raw> {
         raw("b", Format::Sim, b"not JSON"),
         raw("p", Format::Html, PAGE),
         raw("a", Format::Sim, GOOD),
-        ("ticks.raw.someone.else".into(), Vec::new(), b"?"),
+        ("ticks.raw.someone.else".into(), Headers::default(), b"?"),
         raw("c", Format::Sim, OTHER),
         raw("b", Format::Sim, b"not JSON"),
         raw("d", Format::Sim, FUTURE),
@@ -213,7 +213,8 @@ fn without_a_crash_every_event_is_stored_once() {
 fn without_detail(rejected: &[Message]) -> Vec<Message> {
     let mut rejected = rejected.to_vec();
     for message in &mut rejected {
-        message.headers.retain(|(name, _)| name != headers::ERROR);
+        let headers = message.headers.iter().filter(|(name, _)| *name != headers::ERROR);
+        message.headers = headers.collect();
     }
     rejected
 }

@@ -49,7 +49,7 @@ async fn while_running<T>(
 /// What becomes of the payload `a` when it comes once more.
 fn once_more(reading: &Reading, known: &mut Excerpt, id: &str) -> Result<Tick, Reason> {
     let (_, headers, body) = raw(id, Format::Sim, GOOD);
-    let header = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
+    let header = |name: &str| headers.get(name);
     let raw = RawTick::from_message(header, None, body.into()).unwrap();
     let mut events = Vec::new();
     reading.decoder.decode(&raw, &mut events);

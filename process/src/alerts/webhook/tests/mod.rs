@@ -73,7 +73,7 @@ fn alert(rule: &str, sequence: u64) -> Message {
     };
     Message {
         subject: subject::alert(&alert.symbol),
-        headers: Vec::new(),
+        headers: nats::Headers::default(),
         body: serde_json::to_vec(&alert).unwrap().into(),
         sequence,
         stored_at: Timestamp::UNIX_EPOCH,

@@ -1,5 +1,9 @@
 //! Keeping one source running: owned by one instance at a time, restarted after failures.
 
+mod stop;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     convert::Infallible,
@@ -21,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::stop::{End, Stop};
 use crate::{
     outlet::{backoff, delay, outlet, report},
     ownership::{Change, Ownership},
@@ -352,48 +357,6 @@ impl Supervised {
     }
 }
 
-/// When a source is to stop.
-#[derive(Clone, Copy)]
-struct Stop<'a> {
-    /// Stop fetching, and publish what was fetched.
-    shutdown: &'a CancellationToken,
-    /// How long that may take.
-    drain_within: Duration,
-    /// Other slices are to be fetched: stop fetching, and publish what was fetched.
-    moved: &'a CancellationToken,
-    /// Another instance may own something of it now: stop at once.
-    lost: &'a CancellationToken,
-}
-
-impl Stop<'_> {
-    async fn asked(&self) -> End {
-        tokio::select! {
-            () = self.shutdown.cancelled() => End::Shutdown,
-            () = self.lost.cancelled() => End::Lost,
-            () = self.moved.cancelled() => End::Moved,
-        }
-    }
-
-    /// The time to drain after a shutdown is over.
-    async fn drained(&self) {
-        self.shutdown.cancelled().await;
-        sleep(self.drain_within).await;
-    }
-}
-
-/// Why a session ended without a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The source has nothing more.
-    Finished,
-    /// The process stops.
-    Shutdown,
-    /// Other slices are ours, or are to be.
-    Moved,
-    /// A lease is lost.
-    Lost,
-}
-
 /// Returns when something of what is ours is to be given back, or is lost. What is ours in addition is
 /// told.
 async fn has_changed(
@@ -419,6 +382,3 @@ async fn pause(time: Duration, shutdown: &CancellationToken) {
         () = sleep(time) => {}
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -144,7 +144,12 @@ where
     let config = loaded.config.clone();
     config.check()?;
     let telemetry = Telemetry::install(&config.log)?;
-    runtime()?.block_on(role(config, telemetry))?;
+    runtime()?.block_on(async {
+        tokio::select! {
+            ended = role(config, telemetry.clone()) => ended,
+            never = telemetry.keep_bounded() => match never {},
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,10 +1,11 @@
 //! Logging and metrics, set up once per process.
 
-use std::io::IsTerminal;
+use std::{convert::Infallible, io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 
 /// How the process logs.
@@ -51,6 +52,9 @@ pub enum TelemetryError {
     Already(String),
 }
 
+/// How often what was measured is sorted into its buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Upper bounds in seconds of histograms whose name ends in `_seconds`.
 const SECONDS: [f64; 14] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
@@ -82,6 +86,15 @@ impl Telemetry {
             .install_recorder()
             .map(Self)
             .map_err(|error| already(&error))
+    }
+
+    /// Sorts what was measured into its buckets from time to time, also where nobody asks for the
+    /// metrics: until then each value is kept.
+    pub async fn keep_bounded(&self) -> Infallible {
+        loop {
+            sleep(UPKEEP).await;
+            self.0.run_upkeep();
+        }
     }
 
     /// All metrics of the process in the Prometheus text format.

@@ -18,10 +18,10 @@ use nats::{
 use schemas::{Format, RawTick, Source, Symbol, headers, subject};
 use sqlx::Row;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     eventually::eventually,
+    gate::Gate,
     lizards::{Installation, Registry},
     servers::{NatsServer, mongodb, mongodb::MongoDatabase},
 };
@@ -242,32 +242,6 @@ async fn mongodb_forgets_what_the_configuration_says() {
     assert_eq!(expiry(&server).await, None);
 }
 
-/// A way to a server that opens late.
-struct Door {
-    address: std::net::SocketAddr,
-}
-
-impl Door {
-    /// Closed: whoever knocks is refused.
-    async fn closed() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self { address: listener.local_addr().expect("it is bound") }
-    }
-
-    /// Lets everybody through to `server`, for as long as the test runs.
-    async fn open(&self, server: String) {
-        let listener = TcpListener::bind(self.address).await.expect("the port is still free");
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let mut server = TcpStream::connect(&server).await.expect("the server runs");
-                tokio::spawn(async move {
-                    tokio::io::copy_bidirectional(&mut client, &mut server).await
-                });
-            }
-        });
-    }
-}
-
 fn raw(number: u64) -> RawTick {
     RawTick {
         id: format!("test:{number}"),
@@ -314,13 +288,11 @@ async fn health(ingest: &str) -> Option<String> {
 async fn a_store_that_is_down_is_waited_for_and_nothing_is_lost() {
     const PAYLOADS: u64 = 2_500;
     let (nats, server) = (NatsServer::start().await, mongodb().await);
-    let door = Door::closed().await;
-    let address = server.url.strip_prefix("mongodb://").and_then(|rest| rest.split('/').next());
-    let address = address.and_then(|rest| rest.rsplit('@').next()).expect("an address").to_owned();
+    let mut gate = Gate::shut_to(&server.address()).await;
 
     let mut installation = Installation::at(&nats.url());
     installation.set("ingest.sources", "");
-    installation.set("ingest.archive.url", server.url.replace(&address, &door.address.to_string()));
+    installation.set("ingest.archive.url", server.url_by_way_of(&gate.address()));
     installation.set("ingest.archive.database", &server.database);
     let mut ingest = installation.role("ingest");
     let registry = Registry::at(&nats.url()).await;
@@ -333,7 +305,7 @@ async fn a_store_that_is_down_is_waited_for_and_nothing_is_lost() {
         health(&at).await.filter(|why| why.contains("MongoDB fails")).map(drop)
     })
     .await;
-    door.open(address).await;
+    gate.open().await;
 
     // What a killed process had stored and not acknowledged is delivered again.
     let store = open(&in_mongodb(&server), Path::new("")).await.expect("it opens");

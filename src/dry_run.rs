@@ -93,8 +93,7 @@ impl Payload {
             (headers::RECEIVED_AT, self.received_at.map(|time| time.to_string())),
             (headers::COLUMNS, self.columns.clone()),
         ];
-        let headers =
-            headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?)));
         Ok(ServiceRequest { headers: headers.collect(), body: body.into() })
     }
 }

@@ -63,11 +63,6 @@ impl Roster {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// What is known of all of them.
-    pub(crate) fn all(&self) -> BTreeMap<Name, Entry> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Why something that was fetched is not published, while it is not.
     pub(crate) fn unpublished(&self) -> Option<String> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -79,24 +74,29 @@ impl Roster {
 
     /// What this instance tells the others.
     pub(crate) fn report(&self) -> Report {
-        let running = self.all().into_iter().filter(|(_, entry)| entry.enabled);
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let running = entries.iter().filter(|(_, entry)| entry.enabled);
         let sources = running.filter_map(|(name, entry)| {
-            let status = entry.status?;
+            let status = entry.status.as_ref()?;
             let (owned, condition) = (status.owned(), status.snapshot());
-            let Entry { url, slices, .. } = entry;
-            Some((name, SourceReport { url, slices, owned, condition }))
+            let (url, slices) = (entry.url.clone(), entry.slices.clone());
+            Some((name.clone(), SourceReport { url, slices, owned, condition }))
         });
         Report { sources: sources.collect() }
     }
 
     /// These slices are due to us, and no others.
     pub(crate) fn assign(&self, share: &BTreeSet<Slice>) {
-        for (name, entry) in self.all() {
-            let ours = share.iter().filter(|(source, _)| *source == name);
-            let ours: BTreeSet<u16> = ours.map(|(_, slice)| *slice).collect();
-            if let Some(due) = entry.due {
-                due.send_if_modified(|due| std::mem::replace(due, ours.clone()) != ours);
-            }
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, entry) in entries.iter() {
+            let Some(due) = &entry.due else { continue };
+            let of_it = (name.clone(), 0)..=(name.clone(), u16::MAX);
+            let ours: BTreeSet<u16> = share.range(of_it).map(|(_, slice)| *slice).collect();
+            due.send_if_modified(|due| {
+                let is_new = *due != ours;
+                *due = ours;
+                is_new
+            });
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{
-    HeaderMap, RequestErrorKind,
+    RequestErrorKind,
     service::{self, Service, ServiceExt, endpoint::Endpoint as Requests, error},
 };
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use tokio_util::{
 };
 use tracing::debug;
 
-use crate::{BrokerError, Nats};
+use crate::{BrokerError, Headers, Nats};
 
 /// How an answer says that there is none, and why (ADR-32).
 const ERROR: &str = "Nats-Service-Error";
@@ -46,8 +46,8 @@ pub trait Handler: Send + Sync {
 /// A request to an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceRequest {
-    /// Names and values.
-    pub headers: Vec<(String, String)>,
+    /// Its headers.
+    pub headers: Headers,
     /// The body.
     pub body: Bytes,
 }
@@ -138,11 +138,8 @@ async fn answer(
 
 impl ServiceRequest {
     fn of(request: &service::Request) -> Self {
-        let headers = request.message.headers.iter().flat_map(HeaderMap::iter);
-        let headers = headers.flat_map(|(name, values)| {
-            values.iter().map(move |value| (name.to_string(), value.to_string()))
-        });
-        Self { headers: headers.collect(), body: request.message.payload.clone() }
+        let headers = Headers::new(request.message.headers.clone());
+        Self { headers, body: request.message.payload.clone() }
     }
 }
 
@@ -167,9 +164,8 @@ impl Nats {
         patience: Duration,
     ) -> Result<Bytes, RequestError> {
         let ServiceRequest { headers, body } = request;
-        let mut map = HeaderMap::new();
-        headers.iter().for_each(|(name, value)| map.append(name.as_str(), value.as_str()));
-        let sent = async_nats::Request::new().payload(body).headers(map).timeout(Some(patience));
+        let sent = async_nats::Request::new().payload(body).timeout(Some(patience));
+        let sent = sent.headers(headers.into_map());
         let answer = self.client.send_request(subject.to_owned(), sent).await;
         let answer = answer.map_err(|fault| match fault.kind() {
             RequestErrorKind::NoResponders => RequestError::Nobody(subject.to_owned()),

@@ -14,6 +14,11 @@ impl Headers {
         Self(read.filter(|read| !read.is_empty()))
     }
 
+    /// As the client library sends them.
+    pub(crate) fn into_map(self) -> HeaderMap {
+        self.0.unwrap_or_default()
+    }
+
     /// The first value of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
         // So few are found sooner by looking at each than by hashing the name.

@@ -23,7 +23,7 @@ pub(crate) fn endpoint(runs: Arc<DryRuns>) -> Endpoint {
 impl Handler for DryRuns {
     async fn answer(&self, request: ServiceRequest) -> Result<Bytes, ServiceError> {
         let read = Request::new(request.body).and_then(|mut read| {
-            for (name, value) in &request.headers {
+            for (name, value) in request.headers.iter() {
                 read.set(name, value)?;
             }
             Ok(read)

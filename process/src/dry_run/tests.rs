@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use nats::{Handler, ServiceRequest};
+use nats::{Handler, Headers, ServiceRequest};
 use schemas::{DryRun, Flag, Format, Records, Symbol, calendar::Calendars};
 
 use super::*;
@@ -221,7 +221,7 @@ fn alone() -> Arc<DryRuns> {
 async fn one_too_many_is_refused_and_the_next_is_not() {
     let runs = alone();
     let body = Bytes::from(row("AAPL", "1"));
-    let ask = || runs.answer(ServiceRequest { headers: Vec::new(), body: body.clone() });
+    let ask = || runs.answer(ServiceRequest { headers: Headers::default(), body: body.clone() });
     let permits = runs.permits.clone().acquire_many_owned(4).await.unwrap();
     let refused = ask().await.unwrap_err();
     assert_eq!(
@@ -236,7 +236,7 @@ async fn one_too_many_is_refused_and_the_next_is_not() {
 
 #[tokio::test]
 async fn a_header_of_nats_that_means_nothing_is_a_bad_request() {
-    let headers = vec![("Lizards-Source".to_owned(), "?".to_owned())];
+    let headers = [("Lizards-Source", "?")].into_iter().collect();
     let refused = alone().answer(ServiceRequest { headers, body: "x".into() }).await.unwrap_err();
     assert_eq!(refused.code, 400);
     assert!(refused.reason.starts_with("Lizards-Source: "), "{}", refused.reason);

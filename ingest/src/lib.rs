@@ -20,6 +20,7 @@ mod plan;
 mod publish;
 mod push;
 mod report;
+mod quota;
 mod roster;
 mod settings;
 mod sharing;

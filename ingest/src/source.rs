@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemas::Symbol;
 use tokio::sync::watch;
 
-use crate::{outlet::Outlet, stored::Stored};
+use crate::{outlet::Outlet, quota::Account, stored::Stored};
 
 /// Somewhere that prices come from. A newcomer is one module in [`sources`](crate::sources) that
 /// implements this.
@@ -37,8 +37,16 @@ pub(crate) trait Source: Send + Sync + 'static {
         false
     }
 
-    /// Nothing of it is fetched here for now, and others may have all of it.
-    fn rest(&self) {}
+    /// The host that it asks, where whoever asks that is to have all sources that do, because there are
+    /// pauses to be kept between its requests.
+    fn host(&self) -> Option<String> {
+        None
+    }
+
+    /// The account that it asks its provider with, where that has a quota.
+    fn account(&self) -> Option<&Account> {
+        None
+    }
 
     /// Whether it has an end, and is not to be played again when the stream has dropped it. It goes on
     /// from any of its ids.

@@ -32,6 +32,7 @@ use crate::{
     place::{Keeper, PlaceBucket},
     publish::{Window, newest_id, publish},
     sharing::slice_of,
+    quota::QuotaBucket,
     source::{ErrorKind, FetchError, Followed, Session, Source},
     spool::{Spool, SpoolPlace},
     status::Status,
@@ -70,6 +71,10 @@ impl Supervised {
             window.keep_place_in(Arc::new(Keeper::new(self.source.name(), bucket)));
         }
         // What an earlier process has left is published, whoever has the source now.
+        if let Some(account) = self.source.account() {
+            let bucket = QuotaBucket::new(&context.nats, self.source.name(), account.name());
+            account.keep_in(Box::new(bucket));
+        }
         if self.spool.as_ref().is_some_and(SpoolPlace::has_left) {
             self.open_spool(&mut window);
         }
@@ -114,7 +119,6 @@ impl Supervised {
                 ownership.settle().await;
             }
             if ownership.slices().is_empty() {
-                self.source.rest();
                 self.status.own(BTreeSet::new());
                 self.status.set(SourceState::Standby);
             }
@@ -255,6 +259,9 @@ impl Supervised {
         // Another instance may have gone on since: the broker is asked.
         window.begin();
         loop {
+        if let Some(account) = self.source.account() {
+            account.begin();
+        }
             self.status.set(SourceState::Starting);
             let started = Instant::now();
             let error = match self.session(broker, followed, window, stop).await {
@@ -335,15 +342,28 @@ impl Supervised {
                 () = stop.drained() => warn!(%source, "stopped before the broker had everything"),
             }
         };
-        let working = async { tokio::join!(fetching, publishing) };
-        let (mut end, ()) = match &keeper {
-            Some(keeper) => tokio::select! {
-                ended = working => ended,
-                never = keeper.keep() => match never {},
-            },
-            None => working.await,
+        let account = self.source.account();
+        let placing = async {
+            match &keeper {
+                Some(keeper) => keeper.keep().await,
+                None => pending().await,
+            }
         };
         while let Ok(payload) = intake.try_recv() {
+        let accounting = async {
+            match account {
+                Some(account) => account.keep(source).await,
+                None => pending().await,
+            }
+        };
+        let (mut end, ()) = tokio::select! {
+            ended = async { tokio::join!(fetching, publishing) } => ended,
+            never = placing => match never {},
+            never = accounting => match never {},
+        };
+        if let Some(account) = account {
+            account.finish(source).await;
+        }
             window.push(payload);
         }
         if let Some(keeper) = keeper.filter(|_| !stop.lost.is_cancelled()) {

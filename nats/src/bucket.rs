@@ -75,6 +75,13 @@ impl Nats {
         self.bucket(subject::POSITIONS, description, None).await
     }
 
+    /// The bucket of what accounts with providers were asked for.
+    pub async fn quotas(&self) -> Result<Bucket, BucketError> {
+        let description =
+            "what each account with a provider was asked for, and who may ask for more";
+        self.bucket(subject::QUOTAS, description, None).await
+    }
+
     /// The bucket of the rules that people have set.
     pub async fn alert_rules(&self) -> Result<Bucket, BucketError> {
         let description = "alert rules, with the secrets of their webhooks";

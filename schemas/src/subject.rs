@@ -45,6 +45,8 @@ pub const ALERT_DELIVERIES: &str = "alert_deliveries";
 pub const LEASES: &str = "leases";
 /// The KV bucket of reports: how each instance of `ingest` says that its sources are.
 pub const SOURCES: &str = "sources";
+/// The KV bucket of quotas: what each account with a provider was asked for.
+pub const QUOTAS: &str = "quotas";
 /// The KV bucket of positions: how far each partition of the processing is.
 pub const POSITIONS: &str = "positions";
 

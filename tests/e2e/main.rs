@@ -27,6 +27,7 @@ mod pages;
 mod pipeline;
 mod push;
 mod rabbitmq;
+mod quota;
 mod raw;
 mod rejected;
 mod scale;

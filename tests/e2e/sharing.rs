@@ -35,7 +35,7 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// A provider like Alpha Vantage that numbers its answers.
 #[derive(Clone, Default)]
-struct Provider {
+pub(crate) struct Provider {
     /// When each symbol was asked for, in the order of the answers.
     asked: Arc<Mutex<Vec<(String, Instant)>>>,
     /// While it is halted, it answers nobody.
@@ -67,6 +67,19 @@ impl Provider {
         )
     }
 
+    /// When it was asked.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.asked.lock().unwrap().iter().map(|(_, at)| *at).collect()
+    }
+
+    /// Waits until it was asked so many times.
+    pub(crate) async fn asked(&self, times: usize) {
+        eventually(PATIENCE, &format!("{times} requests"), async || {
+            (self.times().len() >= times).then_some(())
+        })
+        .await;
+    }
+
     /// The number of the newest answer.
     fn newest(&self) -> u64 {
         self.asked.lock().unwrap().len() as u64
@@ -92,17 +105,17 @@ impl Provider {
 }
 
 /// Instances of ingest that are configured alike.
-struct House {
-    registry: Registry,
+pub(crate) struct House {
+    pub(crate) registry: Registry,
     broker: JetStream,
-    installation: Installation,
+    pub(crate) installation: Installation,
     instances: BTreeMap<&'static str, Process>,
-    provider: Provider,
+    pub(crate) provider: Provider,
     nats: NatsServer,
 }
 
 impl House {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         install_crypto();
         let (nats, provider) = (NatsServer::start().await, Provider::default());
         let mut installation = Installation::at(&nats.url());
@@ -120,6 +133,16 @@ impl House {
         Self { registry, broker, installation, instances: BTreeMap::new(), provider, nats }
     }
 
+    /// Two of them that share the symbols and fetch.
+    async fn of_two() -> Self {
+        let mut house = Self::start().await;
+        house.join("a");
+        house.join("b");
+        house.shared(&[("a", 4), ("b", 4)]).await;
+        house.progress().await;
+        house
+    }
+
     /// Waits until this instance has the leases of all slices.
     async fn owned_by(&self, instance: &str) {
         let keys: Vec<_> = (0..8).map(|slice| format!("ingest.alphavantage.{slice}")).collect();
@@ -130,9 +153,17 @@ impl House {
         .await;
     }
 
-    fn join(&mut self, name: &'static str) {
+    /// Starts one.
+    pub(crate) fn join(&mut self, name: &'static str) {
         self.installation.set("service.instance", name);
         self.instances.insert(name, self.installation.role("ingest"));
+    }
+
+    /// Kills one as a crash would, and starts it again.
+    pub(crate) async fn crash(&mut self, name: &str) {
+        let instance = self.instances.get_mut(name).unwrap();
+        instance.kill().await;
+        instance.start_again().await;
     }
 
     /// What the first instance that answers says.
@@ -149,7 +180,7 @@ impl House {
     }
 
     /// Waits until these own so many slices each, and all of them together.
-    async fn shared(&self, wanted: &[(&str, usize)]) {
+    pub(crate) async fn shared(&self, wanted: &[(&str, usize)]) {
         let what = format!("the slices are shared as {wanted:?}");
         eventually(PATIENCE, &what, async || {
             let owners = self.status().await?.owners;
@@ -218,11 +249,7 @@ async fn instances_come_and_go_and_every_symbol_has_one_owner() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_two_instances_fetch_while_nats_is_away_is_published_once_and_in_order() {
-    let mut house = House::start().await;
-    house.join("a");
-    house.join("b");
-    house.shared(&[("a", 4), ("b", 4)]).await;
-    house.progress().await;
+    let mut house = House::of_two().await;
     let from = house.provider.newest() + 1;
     house.nats.kill().await;
     // Several times as long as a lease lives without being renewed.
@@ -240,11 +267,7 @@ async fn what_two_instances_fetch_while_nats_is_away_is_published_once_and_in_or
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_instance_has_spooled_is_published_though_another_has_its_symbols() {
-    let mut house = House::start().await;
-    house.join("a");
-    house.join("b");
-    house.shared(&[("a", 4), ("b", 4)]).await;
-    house.progress().await;
+    let mut house = House::of_two().await;
     let from = house.provider.newest() + 1;
     house.nats.kill().await;
     house.provider.progress(6).await;

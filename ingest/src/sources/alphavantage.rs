@@ -6,13 +6,13 @@
 //! `Note` or an `Information` in place of the prices, and so it does where a function is not part
 //! of the account.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Url};
 use schemas::{Format, Symbol};
 use serde::Deserialize;
 
-use super::polling::{Poll, Provider, Quota};
+use super::polling::{Account, Poll, Provider};
 use crate::{
     config::{self, AlphaVantageConfig, AlphaVantageFunction as Function, ConfigError},
     source::{ErrorKind, FetchError},
@@ -50,7 +50,7 @@ pub(super) fn new(config: &AlphaVantageConfig) -> Result<Poll, ConfigError> {
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
         interval,
-        quota: Mutex::new(Quota::new(config.requests_per_minute, config.requests_per_day)),
+        account: Account::new(config.requests_per_minute, config.requests_per_day, &config.api_key),
         provider: Box::new(AlphaVantage {
             url,
             api_key: config.api_key.clone(),

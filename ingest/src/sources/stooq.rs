@@ -3,14 +3,14 @@
 //! Stooq documents no quota; who asks too often is told `Exceeded the daily hits limit` with status
 //! 200. A symbol that it does not know, or that has not been traded, has `N/D` in every column.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Url};
 use schemas::{Format, Symbol};
 
 use super::{
     fetch::Expected,
-    polling::{Poll, Provider, Quota},
+    polling::{Account, Poll, Provider},
 };
 use crate::{
     config::{self, ConfigError, StooqConfig},
@@ -44,7 +44,7 @@ pub(super) fn new(config: &StooqConfig) -> Result<Poll, ConfigError> {
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
         interval,
-        quota: Mutex::new(Quota::new(config.requests_per_minute, config.requests_per_day)),
+        account: Account::new(config.requests_per_minute, config.requests_per_day, &config.api_key),
         provider: Box::new(Stooq { url, api_key: config.api_key.clone() }),
     })
 }

@@ -6,7 +6,7 @@
 //! `code` and a `status` in the answer, often with status 200; in an answer about many symbols each
 //! has its own.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Url, header::AUTHORIZATION};
 use schemas::{Format, Symbol};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     fetch::REFUSED_FOR,
-    polling::{Poll, Provider, Quota},
+    polling::{Account, Poll, Provider},
 };
 use crate::{
     config::{self, ConfigError, TwelveDataConfig, TwelveDataEndpoint as Endpoint},
@@ -81,7 +81,7 @@ pub(super) fn new(config: &TwelveDataConfig) -> Result<Poll, ConfigError> {
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
         interval,
-        quota: Mutex::new(Quota::new(config.credits_per_minute, config.credits_per_day)),
+        account: Account::new(config.credits_per_minute, config.credits_per_day, &config.api_key),
         provider: Box::new(TwelveData {
             url,
             authorization: format!("apikey {}", config.api_key),

@@ -5,14 +5,12 @@
 //! `error` in the `chart` for a symbol that it does not know. Only the last bars are asked for, so
 //! that a page tells little that the one before has told.
 
-use std::sync::Mutex;
-
 use jiff::Timestamp;
 use reqwest::{Client, RequestBuilder, Url};
 use schemas::{Format, Symbol};
 use serde::Deserialize;
 
-use super::polling::{Poll, Provider, Quota};
+use super::polling::{Account, Poll, Provider};
 use crate::{
     config::{self, ConfigError, YahooConfig},
     source::{ErrorKind, FetchError},
@@ -59,7 +57,7 @@ pub(super) fn new(config: &YahooConfig) -> Result<Poll, ConfigError> {
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
         interval,
-        quota: Mutex::new(Quota::new(config.requests_per_minute, config.requests_per_day)),
+        account: Account::new(config.requests_per_minute, config.requests_per_day, ""),
         provider: Box::new(Yahoo { url, bars, look_back_secs: between.saturating_add(2 * length) }),
     })
 }

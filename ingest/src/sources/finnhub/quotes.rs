@@ -4,8 +4,6 @@
 //! answer is 429 (<https://finnhub.io/docs/api/rate-limit>). A key that is not valid is answered with
 //! 401, a symbol that the account does not cover with 403, and one that nobody knows with zeros.
 
-use std::sync::Mutex;
-
 use reqwest::{Client, RequestBuilder, Url};
 use schemas::{Format, Symbol};
 
@@ -13,7 +11,7 @@ use crate::{
     config::{self, ConfigError, FinnhubConfig},
     source::{ErrorKind, FetchError},
     sources::{
-        polling::{Poll, Provider, Quota},
+        polling::{Account, Poll, Provider},
         source_name,
     },
 };
@@ -38,7 +36,7 @@ pub(super) fn new(config: &FinnhubConfig) -> Result<Poll, ConfigError> {
         url: url.clone(),
         symbols: config::symbols(&key("symbols"), &config.symbols)?,
         interval,
-        quota: Mutex::new(Quota::new(config.requests_per_minute, 0)),
+        account: Account::new(config.requests_per_minute, 0, &config.api_key),
         provider: Box::new(Quotes { url, api_key: config.api_key.clone() }),
     })
 }

@@ -9,15 +9,11 @@
 
 mod pages;
 mod pause;
-mod quota;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -29,6 +25,7 @@ use super::fetch::{self, Answer, Expected, Page, fetch};
 use crate::{
     config,
     outlet::Outlet,
+    quota::AHEAD,
     source::{ErrorKind, FetchError, Session, Source},
     stored::Stored,
 };
@@ -36,11 +33,14 @@ use crate::{
 use pause::Pause;
 use schedule::{Group, Schedule};
 
+pub(super) use crate::quota::Account;
 pub(super) use pages::Pages;
-pub(super) use quota::Quota;
 
 /// How many requests to one provider are under way at most.
 const IN_FLIGHT: usize = 16;
+
+/// For how many of the next requests the quota is reserved at most.
+const FORESEEN: usize = 256;
 
 /// What is special about a polled provider.
 pub(super) trait Provider: Send + Sync + 'static {
@@ -93,7 +93,7 @@ pub(super) struct Poll {
     /// How long after a symbol was asked for it is asked for again.
     pub(super) interval: Duration,
     /// Outlives a session: the provider goes on counting.
-    pub(super) quota: Mutex<Quota>,
+    pub(super) account: Account,
     pub(super) provider: Box<dyn Provider>,
 }
 
@@ -115,8 +115,8 @@ impl Source for Poll {
         true
     }
 
-    fn rest(&self) {
-        self.quota().rest();
+    fn account(&self) -> Option<&Account> {
+        Some(&self.account)
     }
 
     async fn run(&self, session: Session) -> Result<(), FetchError> {
@@ -128,12 +128,17 @@ impl Source for Poll {
         let mut polling = Polling { poll: self, outlet, stored, schedule, pause: Pause::new() };
         let mut asking = FuturesUnordered::new();
         loop {
-            self.quota().share(symbols.share(), largest, Instant::now());
+            let now = Instant::now();
+            self.account.share(symbols.share(), largest);
             let room = if polling.pause.is_probing() { 1 } else { IN_FLIGHT };
-            let next = polling.schedule.next().map(|(due, symbols)| {
-                let cost = self.provider.cost(symbols);
-                due.max(polling.pause.until()).max(self.quota().free_at(cost, Instant::now()))
+            let foreseen = if polling.pause.is_probing() { 1 } else { FORESEEN };
+            self.account.want(polling.costs_until(now + AHEAD).take(foreseen), now);
+            let next = polling.next();
+            let start = next.and_then(|(due, cost)| match due > now {
+                true => Some(due),
+                false => self.account.free_at(cost, now),
             });
+            let in_sight = next.and_then(|(due, _)| due.checked_sub(AHEAD)).filter(|at| *at > now);
             tokio::select! {
                 Some((group, started, answer)) = asking.next() => {
                     polling.answered(group, started, answer).await;
@@ -141,15 +146,15 @@ impl Source for Poll {
                 () = symbols.changed() => {
                     polling.schedule.follow(&symbols.now(), Instant::now());
                 }
-                () = at(next), if asking.len() < room => {
+                () = self.account.changed() => {}
+                () = at(in_sight) => {}
+                () = at(start), if asking.len() < room => {
+                    let now = Instant::now();
+                    if !next.is_some_and(|(_, cost)| self.account.take(cost, now)) {
+                        continue;
+                    }
                     let Some(group) = polling.schedule.take() else { continue };
-                    let (now, cost) = (Instant::now(), self.provider.cost(group.symbols.len()));
-                    let left = {
-                        let mut quota = self.quota();
-                        quota.take(cost, now);
-                        quota.left(now)
-                    };
-                    polling.outlet.quota(left);
+                    polling.outlet.quota(self.account.left(now));
                     asking.push(self.ask(&client, group));
                 }
             }
@@ -165,10 +170,6 @@ async fn at(time: Option<Instant>) {
 }
 
 impl Poll {
-    fn quota(&self) -> MutexGuard<'_, Quota> {
-        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn ask(
         &self,
         client: &Client,
@@ -211,6 +212,20 @@ struct Polling<'a> {
 }
 
 impl Polling<'_> {
+    /// When the next request may be sent, as far as the provider's quota allows it, and what it takes
+    /// of that.
+    fn next(&self) -> Option<(Instant, u32)> {
+        let (due, symbols) = self.schedule.next()?;
+        Some((due.max(self.pause.until()), self.poll.provider.cost(symbols)))
+    }
+
+    /// What the requests take of the quota that may be sent by that time, in their order.
+    fn costs_until(&self, time: Instant) -> impl Iterator<Item = u32> {
+        let is_paused = self.pause.until() > time;
+        let due = self.schedule.due_until(time).filter(move |_| !is_paused);
+        due.map(|symbols| self.poll.provider.cost(symbols))
+    }
+
     /// Does what follows from an answer, and says when its symbols are asked for again.
     async fn answered(
         &mut self,

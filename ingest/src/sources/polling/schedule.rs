@@ -125,6 +125,11 @@ impl Schedule {
         Some((*due, group.symbols.len()))
     }
 
+    /// Of how many symbols each group is that is due by that time, in their order.
+    pub(super) fn due_until(&self, time: Instant) -> impl Iterator<Item = usize> {
+        self.waiting.range(..=(time, u64::MAX)).map(|(_, group)| group.symbols.len())
+    }
+
     /// The next group, to be asked for and [put back](Self::put_back).
     pub(super) fn take(&mut self) -> Option<Group> {
         self.waiting.pop_first().map(|(_, group)| group)

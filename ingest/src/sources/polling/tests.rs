@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex as StdMutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -42,20 +42,20 @@ impl Provider for Plain {
     }
 }
 
-fn poll(url: String, symbols: &[&str], batch: usize, quota: Quota) -> Poll {
+fn poll(url: String, symbols: &[&str], batch: usize, account: Account) -> Poll {
     let url = Url::parse(&url).unwrap();
     Poll {
         name: source_name("yahoo"),
         url: url.clone(),
         symbols: symbols.iter().map(|symbol| Symbol::new(symbol).unwrap()).collect(),
         interval: Duration::from_secs(1),
-        quota: Mutex::new(quota),
+        account,
         provider: Box::new(Plain { url, batch }),
     }
 }
 
 fn each(url: String, symbols: &[&str]) -> Poll {
-    poll(url, symbols, 1, Quota::new(0, 0))
+    poll(url, symbols, 1, Account::new(0, 0, ""))
 }
 
 /// What was asked for, `A` of `?symbols=A`.
@@ -129,7 +129,7 @@ async fn batches_are_asked_for_together_and_published_as_one() {
     let server =
         stub::serve(|_, request| async move { json(format!("[\"{}\"]", asked(&request))) });
     let server = server.await;
-    let poll = poll(server.url("/"), &["A", "B", "C"], 2, Quota::new(0, 0));
+    let poll = poll(server.url("/"), &["A", "B", "C"], 2, Account::new(0, 0, ""));
     let mut running = start(poll, None);
     for (body, symbol) in [("[\"A,B\"]", None), ("[\"C\"]", Symbol::new("C").ok())] {
         let tick = running.next().await;
@@ -208,7 +208,7 @@ async fn what_is_no_answer_is_not_published() {
 
 #[tokio::test]
 async fn symbols_come_and_go_while_it_runs() {
-    let seen = Arc::new(StdMutex::new(Vec::new()));
+    let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let server = stub::serve(move |_, request| {
         let symbol = asked(&request);
@@ -227,7 +227,7 @@ async fn symbols_come_and_go_while_it_runs() {
 
 #[tokio::test]
 async fn after_a_restart_the_page_that_the_broker_has_is_not_published_again() {
-    let counts = Arc::new(StdMutex::new(HashMap::<String, usize>::new()));
+    let counts = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
     let server = stub::serve(move |_, request| {
         let symbol = asked(&request);
         let mut counts = counts.lock().unwrap();
@@ -255,7 +255,7 @@ async fn after_a_restart_the_page_that_the_broker_has_is_not_published_again() {
 #[tokio::test]
 async fn the_quota_is_kept_and_told() {
     let server = stub::serve(|n, _| async move { json(format!("[{n}]")) }).await;
-    let mut running = start(poll(server.url("/"), &["A", "B"], 1, Quota::new(3, 10)), None);
+    let mut running = start(poll(server.url("/"), &["A", "B"], 1, Account::new(3, 10, "")), None);
     for _ in 0..3 {
         running.next().await;
     }

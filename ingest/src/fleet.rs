@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    leases::Leases,
     metrics,
     plan::Configured,
     roster::{Entry, Roster},
@@ -54,6 +55,7 @@ impl Fleet {
             fleet: self,
             applied: BTreeMap::new(),
             running: BTreeMap::new(),
+            leases: Arc::default(),
             tasks: JoinSet::new(),
         };
         let shutdown = sailing.fleet.context.shutdown.clone();
@@ -81,6 +83,7 @@ struct Sailing {
     /// What was last set of each source, as far as it was looked at.
     applied: BTreeMap<Name, Option<Setting>>,
     running: BTreeMap<Name, Running>,
+    leases: Arc<Leases>,
     tasks: JoinSet<()>,
 }
 
@@ -146,6 +149,7 @@ impl Sailing {
         self.announce(&symbols);
         self.fleet.roster.change(&name, |entry| {
             entry.slices = slices(&*source, &symbols);
+            entry.host = source.host();
             entry.symbols = Arc::clone(&symbols);
             entry.setting_error = None;
         });
@@ -171,8 +175,9 @@ impl Sailing {
         });
         let fetched = Arc::clone(&self.fleet.fetched);
         let spool = self.fleet.spools.place(&*source);
+        let leases = Arc::clone(&self.leases);
         let supervised =
-            Supervised { source, status, symbols: followed, due: ours, spool, fetched };
+            Supervised { source, status, symbols: followed, due: ours, leases, spool, fetched };
         let context = Context { shutdown: stop.clone(), ..self.fleet.context.clone() };
         self.tasks.spawn(supervised.run(context));
         self.running.insert(name.clone(), Running { symbols, stop });

@@ -2,7 +2,8 @@
 //!
 //! What should be ours is decided by [`sharing`](crate::sharing). Slices are given back only between
 //! sessions, when everything that was fetched of them is published: so the next owner's comes after
-//! it.
+//! it. Sources that ask one host share its lease, so they have one owner even while they move from one
+//! to another.
 //!
 //! **While the broker is away** nobody can have a lease. A lease that cannot be renewed is lost, but
 //! whoever can spool goes on fetching what was its own, and asks for the lease again until the broker
@@ -12,16 +13,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::future::select_all;
-use nats::{BucketError, Lease};
+use nats::BucketError;
 use schemas::{Source as Name, subject};
 use service::Context;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::{
+    leases::{Claim, Leases},
+    source::Source,
+};
 
 /// How often a slice that is due to us is tried to be taken, at least.
 const PACE: Duration = Duration::from_secs(1);
@@ -31,8 +38,11 @@ pub(crate) struct Ownership {
     context: Context,
     source: Name,
     is_divided: bool,
+    /// The host that has one owner.
+    host: Option<String>,
+    leases: Arc<Leases>,
     due: watch::Receiver<BTreeSet<u16>>,
-    held: BTreeMap<u16, Lease>,
+    held: BTreeMap<u16, Claim>,
 }
 
 /// What has become of the slices that are ours.
@@ -50,12 +60,19 @@ impl Ownership {
     /// Nothing is ours yet; `due` are the slices that should be.
     pub(crate) fn new(
         context: &Context,
-        source: &Name,
-        is_divided: bool,
+        source: &dyn Source,
+        leases: &Arc<Leases>,
         due: watch::Receiver<BTreeSet<u16>>,
     ) -> Self {
-        let (context, source) = (context.clone(), source.clone());
-        Self { context, source, is_divided, due, held: BTreeMap::new() }
+        Self {
+            context: context.clone(),
+            source: source.name().clone(),
+            is_divided: source.divides(),
+            host: source.host(),
+            leases: Arc::clone(leases),
+            due,
+            held: BTreeMap::new(),
+        }
     }
 
     /// What is ours.
@@ -127,7 +144,7 @@ impl Ownership {
             if self.held.contains_key(&slice) {
                 continue;
             }
-            match self.context.nats.try_lease(&self.key(slice), &self.context.instance).await {
+            match self.claim(&self.key(slice)).await {
                 Ok(Some(lease)) => drop(self.held.insert(slice, lease)),
                 Ok(None) => {}
                 // What we have by then is to be fetched all the same.
@@ -146,7 +163,7 @@ impl Ownership {
         let mut is_anothers = false;
         for slice in lost {
             let key = self.key(slice);
-            match nats.try_lease(&key, &self.context.instance).await {
+            match self.claim(&key).await {
                 Ok(Some(lease)) => drop(self.held.insert(slice, lease)),
                 // Our own runs out by itself.
                 Ok(None) => match nats.holders(&[key]).await.as_deref() {
@@ -181,11 +198,16 @@ impl Ownership {
         }
     }
 
+    async fn claim(&self, key: &str) -> Result<Option<Claim>, BucketError> {
+        self.leases.claim(&self.context.nats, key, &self.context.instance).await
+    }
+
     fn key(&self, slice: u16) -> String {
         let source = subject::key_of(&self.source);
-        match self.is_divided {
-            true => format!("ingest.{source}.{slice}"),
-            false => format!("ingest.{source}"),
+        match &self.host {
+            Some(host) => format!("ingest.host.{}", subject::key_of_host(host)),
+            None if self.is_divided => format!("ingest.{source}.{slice}"),
+            None => format!("ingest.{source}"),
         }
     }
 }

@@ -26,6 +26,9 @@ pub(crate) struct SourceReport {
     pub(crate) url: String,
     /// The slices that there are.
     pub(crate) slices: BTreeSet<u16>,
+    /// The host that it asks, where whoever asks that has all sources that do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
     /// The slices that the instance owns.
     pub(crate) owned: BTreeSet<u16>,
     /// How it is there.
@@ -155,6 +158,7 @@ mod tests {
             let source = SourceReport {
                 url: "sim:".into(),
                 slices: [0].into(),
+                host: None,
                 owned: [owned].into(),
                 condition: condition.clone(),
             };

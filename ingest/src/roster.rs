@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) setting_error: Option<String>,
     /// The slices that there are of it.
     pub(crate) slices: BTreeSet<u16>,
+    /// The host that has one owner.
+    pub(crate) host: Option<String>,
     /// How it is here, while it is run.
     pub(crate) status: Option<Arc<Status>>,
     /// Where it is told which of its slices are due to us.
@@ -79,8 +81,8 @@ impl Roster {
         let sources = running.filter_map(|(name, entry)| {
             let status = entry.status.as_ref()?;
             let (owned, condition) = (status.owned(), status.snapshot());
-            let (url, slices) = (entry.url.clone(), entry.slices.clone());
-            Some((name.clone(), SourceReport { url, slices, owned, condition }))
+            let (url, slices, host) = (entry.url.clone(), entry.slices.clone(), entry.host.clone());
+            Some((name.clone(), SourceReport { url, slices, host, owned, condition }))
         });
         Report { sources: sources.collect() }
     }

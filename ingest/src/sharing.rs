@@ -1,8 +1,8 @@
 //! Who should fetch what: a pure function of what all instances tell.
 //!
-//! Each source is cut into slices, one or [`SLICES`], and each slice has one owner. Whoever looks at
-//! the same board comes to the same answer, and leases see to it that there is one owner while they
-//! do not. Nothing moves but what has to: with `n` slices and `m` instances, each instance keeps what
+//! Each source is cut into slices, one or [`SLICES`], and each slice has one owner; sources that ask one
+//! host have the same. Whoever looks at the same board comes to the same answer, and leases see to it
+//! that there is one owner while they do not. Nothing moves but what has to: with `n` slices and `m` instances, each instance keeps what
 //! it has up to `n / m`, and one more where they do not come out even; the rest goes to whoever has
 //! least.
 
@@ -35,69 +35,95 @@ pub(crate) fn slice_of(symbol: &Symbol) -> u16 {
 
 /// The slices that each instance should own.
 pub(crate) fn share(reports: &BTreeMap<String, Report>) -> BTreeMap<&str, BTreeSet<Slice>> {
-    let slices = candidates(reports);
-    let mut shares: BTreeMap<&str, BTreeSet<Slice>> = BTreeMap::new();
-    for able in slices.values().flat_map(|candidates| &candidates.able) {
+    let units = units(reports);
+    let mut shares: BTreeMap<&str, Vec<&Candidates>> = BTreeMap::new();
+    for able in units.iter().flat_map(|unit| &unit.able) {
         shares.entry(able).or_default();
     }
-    let least = slices.len() / shares.len().max(1);
-    let mut extras = slices.len() - least * shares.len();
+    let least = units.len() / shares.len().max(1);
+    let mut extras = units.len() - least * shares.len();
     let mut free = Vec::new();
     // What is divided moves sooner than what is not: a feed that moves is interrupted.
-    let mut by_weight: Vec<_> = slices.iter().collect();
-    by_weight.sort_by_key(|(_, candidates)| candidates.is_divided);
-    for (slice, candidates) in by_weight {
-        let kept = candidates.holder.and_then(|holder| shares.get_mut(holder)).filter(|share| {
+    let mut by_weight: Vec<_> = units.iter().collect();
+    by_weight.sort_by_key(|unit| unit.is_divided);
+    for unit in by_weight {
+        let kept = unit.holder.and_then(|holder| shares.get_mut(holder)).filter(|share| {
             let is_extra = share.len() == least && extras > 0;
             extras -= usize::from(is_extra);
             share.len() < least || is_extra
         });
         match kept {
-            Some(share) => drop(share.insert(slice.clone())),
-            None => free.push((slice, &candidates.able)),
+            Some(share) => share.push(unit),
+            None => free.push(unit),
         }
     }
     // What few could have comes first: the others can be given something else.
-    free.sort_by_key(|(_, able)| able.len());
-    for (slice, able) in free {
-        let poorest = able.iter().min_by_key(|name| shares.get(*name).map_or(0, BTreeSet::len));
+    free.sort_by_key(|unit| unit.able.len());
+    for unit in free {
+        let able = unit.able.iter();
+        let poorest = able.min_by_key(|name| shares.get(*name).map_or(0, Vec::len));
         if let Some(share) = poorest.and_then(|name| shares.get_mut(name)) {
-            share.insert(slice.clone());
+            share.push(unit);
         }
     }
-    shares
+    let slices = |units: Vec<&Candidates>| {
+        units.into_iter().flat_map(|unit| unit.slices.iter().cloned()).collect()
+    };
+    shares.into_iter().map(|(name, units)| (name, slices(units))).collect()
 }
 
-/// Who could have a slice, and who has it.
+/// What has one owner: a slice, or all sources of a host.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Unit<'a> {
+    Slice(&'a Name, u16),
+    Host(&'a str),
+}
+
+/// Who could have a unit, and who has it.
 #[derive(Default)]
 struct Candidates<'a> {
+    slices: BTreeSet<Slice>,
+    /// Where they are configured differently, those that know most of it.
     able: Vec<&'a str>,
     is_divided: bool,
     holder: Option<&'a str>,
 }
 
-fn candidates(reports: &BTreeMap<String, Report>) -> BTreeMap<Slice, Candidates<'_>> {
-    let mut slices: BTreeMap<Slice, Candidates> = BTreeMap::new();
+fn units(reports: &BTreeMap<String, Report>) -> Vec<Candidates<'_>> {
     let told = || {
         reports.iter().flat_map(|(instance, report)| {
             report.sources.iter().map(move |(name, source)| (instance.as_str(), name, source))
         })
     };
+    let mut units: BTreeMap<Unit, Candidates> = BTreeMap::new();
     for (_, name, source) in told() {
         for number in &source.slices {
-            slices.entry((name.clone(), *number)).or_default();
+            let unit = match &source.host {
+                Some(host) => Unit::Host(host),
+                None => Unit::Slice(name, *number),
+            };
+            units.entry(unit).or_default().slices.insert((name.clone(), *number));
         }
     }
-    for ((slice_name, number), candidates) in &mut slices {
-        for (instance, _, source) in told().filter(|(_, name, _)| *name == slice_name) {
-            candidates.able.push(instance);
-            candidates.is_divided |= source.slices.len() > 1;
-            if source.owned.contains(number) {
-                candidates.holder = candidates.holder.or(Some(instance));
+    for unit in units.values_mut() {
+        let (mut known, mut holders) = (BTreeMap::<&str, usize>::new(), Vec::new());
+        for (instance, name, source) in told() {
+            let of_it = || unit.slices.iter().filter(|(of, _)| of == name);
+            if of_it().next().is_none() {
+                continue;
+            }
+            *known.entry(instance).or_default() += of_it().count();
+            unit.is_divided |= source.slices.len() > 1;
+            if of_it().any(|(_, number)| source.owned.contains(number)) {
+                holders.push(instance);
             }
         }
+        let most = known.values().copied().max();
+        known.retain(|_, count| Some(*count) == most);
+        unit.holder = holders.into_iter().find(|holder| known.contains_key(holder));
+        unit.able = known.into_keys().collect();
     }
-    slices
+    units.into_values().collect()
 }
 
 #[cfg(test)]
@@ -119,8 +145,11 @@ mod tests {
 
         fn join(&mut self, instance: &str, sources: &[(&str, u16)]) {
             let sources = sources.iter().map(|(name, slices)| {
-                let report = SourceReport { slices: (0..*slices).collect(), ..Default::default() };
-                (Name::new(name).unwrap(), report)
+                let (name, host) = name
+                    .split_once('@')
+                    .map_or((*name, None), |(name, host)| (name, Some(host.to_owned())));
+                let slices = (0..*slices).collect();
+                (Name::new(name).unwrap(), SourceReport { slices, host, ..Default::default() })
             });
             self.0.insert(instance.to_owned(), Report { sources: sources.collect() });
         }
@@ -190,6 +219,31 @@ mod tests {
         board.0.remove("b");
         board.settle();
         assert_eq!(board.sizes(), [2, 1]);
+    }
+
+    #[test]
+    fn sources_of_one_host_have_one_owner() {
+        let sources = [("html:a@x", 1), ("html:b@x", 1), ("html:c@y", 1), ("sim", 1)];
+        let mut board = Board::of(&["m"], &sources);
+        assert_eq!(board.settle(), 4);
+        for instance in ["a", "z", "b"] {
+            board.join(instance, &sources);
+            board.settle();
+            assert_eq!(board.settle(), 0, "it comes to rest");
+            let owner = |name| {
+                let name = Name::new(name).unwrap();
+                let mut all = board.0.iter();
+                all.find(|(_, report)| !report.sources[&name].owned.is_empty()).unwrap().0.clone()
+            };
+            assert_eq!(owner("html:a"), owner("html:b"), "{instance} has joined");
+        }
+        let mut sizes = board.sizes();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [0, 1, 1, 2]);
+        // Whoever knows but one of them is not given it.
+        let mut board = Board::of(&["a"], &sources[..1]);
+        board.join("b", &sources[..2]);
+        assert_eq!((board.settle(), board.sizes()), (2, vec![0, 2]));
     }
 
     #[test]

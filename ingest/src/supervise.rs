@@ -27,12 +27,13 @@ use tracing::{debug, error, info, warn};
 
 use self::stop::{End, Stop};
 use crate::{
+    leases::Leases,
     outlet::{backoff, delay, outlet, report},
     ownership::{Change, Ownership},
     place::{Keeper, PlaceBucket},
     publish::{Window, newest_id, publish},
-    sharing::slice_of,
     quota::QuotaBucket,
+    sharing::slice_of,
     source::{ErrorKind, FetchError, Followed, Session, Source},
     spool::{Spool, SpoolPlace},
     status::Status,
@@ -53,6 +54,7 @@ pub(crate) struct Supervised {
     pub(crate) symbols: watch::Receiver<Arc<BTreeSet<Symbol>>>,
     /// The slices of it that are due to us.
     pub(crate) due: watch::Receiver<BTreeSet<u16>>,
+    pub(crate) leases: Arc<Leases>,
     /// Where it spools what cannot be published; nowhere where it can wait, or is to.
     pub(crate) spool: Option<SpoolPlace>,
     /// How many sources this instance fetches, or fetches a part of.
@@ -63,18 +65,17 @@ impl Supervised {
     /// Runs the source for the slices that this instance owns, until shutdown or until the source is
     /// at its end.
     pub(crate) async fn run(self, context: Context) {
-        let mut ownership =
-            Ownership::new(&context, self.source.name(), self.source.divides(), self.due.clone());
+        let mut ownership = Ownership::new(&context, &*self.source, &self.leases, self.due.clone());
         let mut window = self.window();
         if self.source.is_played_once() {
             let bucket = Box::new(PlaceBucket::new(&context.nats, self.source.name()));
             window.keep_place_in(Arc::new(Keeper::new(self.source.name(), bucket)));
         }
-        // What an earlier process has left is published, whoever has the source now.
         if let Some(account) = self.source.account() {
             let bucket = QuotaBucket::new(&context.nats, self.source.name(), account.name());
             account.keep_in(Box::new(bucket));
         }
+        // What an earlier process has left is published, whoever has the source now.
         if self.spool.as_ref().is_some_and(SpoolPlace::has_left) {
             self.open_spool(&mut window);
         }
@@ -258,10 +259,10 @@ impl Supervised {
         let mut backoff = backoff();
         // Another instance may have gone on since: the broker is asked.
         window.begin();
-        loop {
         if let Some(account) = self.source.account() {
             account.begin();
         }
+        loop {
             self.status.set(SourceState::Starting);
             let started = Instant::now();
             let error = match self.session(broker, followed, window, stop).await {
@@ -349,7 +350,6 @@ impl Supervised {
                 None => pending().await,
             }
         };
-        while let Ok(payload) = intake.try_recv() {
         let accounting = async {
             match account {
                 Some(account) => account.keep(source).await,
@@ -364,6 +364,7 @@ impl Supervised {
         if let Some(account) = account {
             account.finish(source).await;
         }
+        while let Ok(payload) = intake.try_recv() {
             window.push(payload);
         }
         if let Some(keeper) = keeper.filter(|_| !stop.lost.is_cancelled()) {

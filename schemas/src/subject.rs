@@ -74,6 +74,21 @@ pub fn key_of(source: &Source) -> String {
     source.as_str().replace(':', "=3A")
 }
 
+/// A host, as the scheme, the name and the port of its addresses, as a part of a key in a bucket. What
+/// keys do not take becomes `=` and two hexadecimal digits.
+pub fn key_of_host(origin: &str) -> String {
+    let mut key = String::with_capacity(origin.len());
+    for byte in origin.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'/' => {
+                key.push(char::from(byte));
+            }
+            _ => key.push_str(&format!("={byte:02X}")),
+        }
+    }
+    key
+}
+
 /// The key in [`CONFIG`] of what was changed of a source.
 pub fn setting_of(source: &Source) -> String {
     format!("{SETTING_PREFIX}{}", key_of(source))
@@ -156,6 +171,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_host_is_one_token_of_a_key() {
+        assert_eq!(key_of_host("https://www.example.com"), "https=3A//www=2Eexample=2Ecom");
+        assert_eq!(key_of_host("http://[::1]:80"), "http=3A//=5B=3A=3A1=5D=3A80");
+    }
 
     #[test]
     fn subjects_are_those_of_the_contract() {

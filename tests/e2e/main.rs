@@ -19,6 +19,7 @@ mod eventually;
 mod faults;
 mod files;
 mod gate;
+mod hosts;
 mod jetstream;
 mod live;
 mod lizards;

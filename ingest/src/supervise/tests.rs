@@ -67,7 +67,8 @@ fn supervised_as(sessions: usize, divides: bool) -> (Supervised, Arc<Scripted>) 
     let symbols = watch::channel(Arc::default()).1;
     let due = watch::channel(BTreeSet::new()).1;
     let fetched = Arc::default();
-    (Supervised { source: source.clone(), status, symbols, due, spool: None, fetched }, source)
+    let (leases, spool) = (Arc::default(), None);
+    (Supervised { source: source.clone(), status, symbols, due, leases, spool, fetched }, source)
 }
 
 /// Owns the source until it ends, or is stopped by `stopping`.

@@ -106,6 +106,10 @@ impl Source for Site {
         self.symbols.clone()
     }
 
+    fn host(&self) -> Option<String> {
+        Some(self.address.of(None).origin().ascii_serialization())
+    }
+
     async fn run(&self, session: Session) -> Result<(), FetchError> {
         let Session { resume, mut symbols, mut outlet, .. } = session;
         let visitor = Visitor::new(&self.site, &self.address.of(None), self.renderer.clone())?;
@@ -113,6 +117,8 @@ impl Source for Site {
         let mut published = Pages::new(&self.name, self.site.interval_secs, resume.as_deref());
         let mut validators: HashMap<Option<Symbol>, Validators> = HashMap::new();
         let mut backoff = backoff();
+        // Whoever had the host before may just have asked it.
+        sleep(Duration::from_millis(self.site.delay_ms)).await;
         loop {
             let round = Instant::now();
             let pages = self.pages(&mut symbols);

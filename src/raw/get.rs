@@ -23,6 +23,7 @@ pub(super) async fn run(store: &dyn RawStore, id: &str, body: bool, json: bool) 
 /// As `lizards rejected show` shows a message.
 fn shown(record: &RawRecord) -> String {
     let RawRecord { id, source, received_at, content_type, format, columns, .. } = record;
+    let RawRecord { retry_of, retry_event, .. } = record;
     let mut text = format!("{}  TICKS_RAW {}\n", record.subject, record.raw_seq);
     for (name, value) in [
         (headers::MESSAGE_ID, Some(id)),
@@ -31,6 +32,8 @@ fn shown(record: &RawRecord) -> String {
         (headers::CONTENT_TYPE, content_type.as_ref()),
         (headers::FORMAT, format.as_ref()),
         (headers::COLUMNS, columns.as_ref()),
+        (headers::RETRY_OF, retry_of.as_ref()),
+        (headers::RETRY_EVENT, retry_event.as_ref()),
     ] {
         if let Some(value) = value {
             text += &format!("{name}: {value}\n");

@@ -35,6 +35,10 @@ struct Envelope<'a> {
     content_type: Option<&'a str>,
     format: Option<&'a str>,
     columns: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_event: Option<&'a str>,
     subject: &'a str,
     raw_seq: u64,
 }
@@ -63,6 +67,8 @@ impl<'a> Envelope<'a> {
             content_type: record.content_type.as_deref(),
             format: record.format.as_deref(),
             columns: record.columns.as_deref(),
+            retry_of: record.retry_of.as_deref(),
+            retry_event: record.retry_event.as_deref(),
             subject: &record.subject,
             raw_seq: record.raw_seq,
         }

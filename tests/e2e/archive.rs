@@ -50,6 +50,8 @@ fn a_record(raw_seq: u64) -> RawRecord {
         content_type: Some("application/json".into()),
         format: Some("sim".into()),
         columns: None,
+        retry_of: None,
+        retry_event: None,
         subject: "ticks.raw.sim.BRK=2EB".into(),
         raw_seq,
         body: format!("{{\"n\":{raw_seq}}}").into(),
@@ -74,6 +76,8 @@ async fn keeps_the_contract(config: &ArchiveConfig, folder: &Path) {
         content_type: None,
         format: None,
         columns: Some("ts_ms,symbol".into()),
+        retry_of: Some("sim:1:3".into()),
+        retry_event: Some("2".into()),
         raw_seq: i64::MAX.cast_unsigned(),
         body: (0..=255).rev().collect::<Vec<u8>>().into(),
         ..a_record(0)
@@ -174,6 +178,54 @@ async fn sqlite_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn what_an_older_version_has_archived_in_sqlite_is_read_too() {
+    let folder = TempDir::new().expect("a folder");
+    let config = ArchiveConfig::default();
+    let new = RawRecord { retry_of: Some("sim:1:3".into()), ..a_record(1) };
+    let store = open(&config, folder.path()).await.expect("it opens");
+    store.store(std::slice::from_ref(&new)).await.expect("it is stored");
+    drop(store);
+    // As it was before there were these columns.
+    let file = format!("sqlite://{}", folder.path().join("raw.db").display());
+    let archive = sqlx::SqlitePool::connect(&file).await.expect("the archive is a file");
+    for column in ["retry_of", "retry_event"] {
+        let drop = format!("ALTER TABLE raw_ticks DROP COLUMN {column}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&archive).await.expect("it is dropped");
+    }
+    archive.close().await;
+    let old = RawRecord { retry_of: None, ..new };
+    let reader = open_to_read(&config, folder.path()).await.expect("it opens to be read");
+    let everything = Selection::default();
+    let read = all(&*reader, &everything, Order::OldestFirst).await;
+    assert_eq!(read, std::slice::from_ref(&old));
+    drop(reader);
+    let store = open(&config, folder.path()).await.expect("it opens");
+    let newer = RawRecord { retry_event: Some("2".into()), ..a_record(2) };
+    store.store(std::slice::from_ref(&newer)).await.expect("it is stored");
+    assert_eq!(all(&*store, &everything, Order::OldestFirst).await, [old, newer]);
+}
+
+#[tokio::test]
+async fn what_an_older_version_has_archived_in_mongodb_is_listed_too() {
+    let server = mongodb().await;
+    let records: Vec<_> = (1..=3).map(a_record).collect();
+    let store = open(&in_mongodb(&server), Path::new("")).await.expect("it opens");
+    store.store(&records).await.expect("it is stored");
+    drop(store);
+    let old = doc! { "$unset": { "place": "", "retry_of": "", "retry_event": "" } };
+    for id in ["sim:1:1", "sim:1:2"] {
+        let changed = collection(&server).await.update_one(doc! { "_id": id }, old.clone()).await;
+        assert_eq!(changed.expect("it answers").modified_count, 1);
+    }
+    let store = open(&in_mongodb(&server), Path::new("")).await.expect("it opens");
+    eventually(PATIENCE, "all are listed", async || {
+        let listed = all(&*store, &Selection::default(), Order::OldestFirst).await;
+        (listed == records).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn mongodb_keeps_the_contract() {
     let server = mongodb().await;
     keeps_the_contract(&in_mongodb(&server), Path::new("")).await;
@@ -208,6 +260,8 @@ async fn a_document_of_mongodb_is_what_the_documentation_says() {
         "content_type": "application/json",
         "format": "sim",
         "columns": null,
+        "retry_of": null,
+        "retry_event": null,
         "subject": "ticks.raw.sim.BRK=2EB",
         "raw_seq": 5_000_000_000_i64,
         "body": Binary { subtype: BinarySubtype::Generic, bytes: b"{\"n\":5000000000}".into() },

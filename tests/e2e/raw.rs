@@ -213,6 +213,16 @@ async fn archives_reads_back_and_replays(nats: &NatsServer, mut installation: In
     count(&broker, Stream::Rejected, 5).await;
     count(&broker, Stream::Ticks, 5).await;
 
+    // Replays are archived, too, with what they are once more.
+    let lines = eventually(PATIENCE, "the replays are archived", async || {
+        let lines = objects(&said(&installation, &["export"]));
+        (lines.len() == 10).then_some(lines)
+    })
+    .await;
+    let of: BTreeSet<_> = lines.iter().filter_map(|line| line["retry_of"].as_str()).collect();
+    let all = payloads();
+    assert_eq!(of, [2, 4, 5].map(|number| all[number].0.as_str()).into());
+
     let mut reader = broker.reader(Stream::Ticks, &[], Start::Sequence(1)).await.expect("a stream");
     let mut ids = BTreeSet::new();
     for _ in 0..5 {

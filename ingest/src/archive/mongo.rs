@@ -24,6 +24,8 @@ use mongodb::{
     options::{Acknowledgment, ClientOptions, ConnectionString, IndexOptions, WriteConcern},
 };
 use schemas::rfc3339_nanos;
+use tokio::{task::AbortHandle, time::sleep};
+use tracing::{info, warn};
 
 use super::{Order, Place, RawRecord, RawStore, Selection, StoreError};
 
@@ -33,12 +35,15 @@ const EXACT_TIME: &str = "received_at_rfc3339";
 const PLACE: &str = "place";
 /// The driver would look for a server for 30 s before it says that there is none.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// When it is tried again to give places.
+const PLACE_AGAIN: Duration = Duration::from_secs(60);
 /// `DuplicateKey` among MongoDB's error codes.
 const DUPLICATE_KEY: i32 = 11_000;
 
 /// The raw store in MongoDB.
 pub(super) struct MongoStore {
     raw_ticks: Collection<Document>,
+    placing: Option<AbortHandle>,
 }
 
 /// Whether it is an address that the driver takes; otherwise why not, without the password.
@@ -55,7 +60,8 @@ pub(super) fn check_url(url: &str) -> Result<(), String> {
 
 impl MongoStore {
     /// Connects, and makes the collection and its indexes where they are not there. The server
-    /// deletes records older than `max_age`.
+    /// deletes records older than `max_age`. What an older version has archived is given its places
+    /// in the background.
     pub(super) async fn open(
         url: &str,
         database: &str,
@@ -67,13 +73,14 @@ impl MongoStore {
             .map(|keys| IndexModel::builder().keys(keys).build());
         raw_ticks.create_indexes(indexes).await.map_err(StoreError::mongodb)?;
         expire(&database, &raw_ticks, max_age).await.map_err(StoreError::mongodb)?;
-        Ok(Self { raw_ticks })
+        let placing = tokio::spawn(give_places(raw_ticks.clone())).abort_handle();
+        Ok(Self { raw_ticks, placing: Some(placing) })
     }
 
     /// Connects, to read what is there.
     pub(super) async fn open_to_read(url: &str, database: &str) -> Result<Self, StoreError> {
         let database = connect(url, database).await.map_err(StoreError::mongodb)?;
-        Ok(Self { raw_ticks: database.collection(COLLECTION) })
+        Ok(Self { raw_ticks: database.collection(COLLECTION), placing: None })
     }
 }
 
@@ -121,6 +128,44 @@ impl RawStore for MongoStore {
     async fn count(&self) -> Result<u64, StoreError> {
         self.raw_ticks.count_documents(doc! {}).await.map_err(StoreError::mongodb)
     }
+}
+
+impl Drop for MongoStore {
+    fn drop(&mut self) {
+        if let Some(placing) = &self.placing {
+            placing.abort();
+        }
+    }
+}
+
+/// Documents of older versions have no place, so no page would have them: they get one.
+async fn give_places(raw_ticks: Collection<Document>) {
+    loop {
+        match give_each_a_place(&raw_ticks).await {
+            Ok(0) => return,
+            Ok(documents) => return info!(documents, "older documents are listed now"),
+            Err(error) => warn!(%error, "older documents are not listed; trying again in a minute"),
+        }
+        sleep(PLACE_AGAIN).await;
+    }
+}
+
+/// How many have got one. One whose time cannot be read is left as it is.
+async fn give_each_a_place(raw_ticks: &Collection<Document>) -> Result<u64, Error> {
+    let wanted = raw_ticks.find(doc! { PLACE: { "$exists": false } });
+    let mut found = wanted.projection(doc! { EXACT_TIME: 1 }).await?;
+    let mut given = 0;
+    while let Some(document) = found.try_next().await? {
+        let time = document.get_str(EXACT_TIME).ok().and_then(|time| time.parse().ok());
+        let (Some(time), Ok(id)) = (time, document.get_str("_id")) else {
+            warn!(?document, "a document without a time that can be read is not listed");
+            continue;
+        };
+        let set = doc! { "$set": { PLACE: place(time, id) } };
+        raw_ticks.update_one(doc! { "_id": id }, set).await?;
+        given += 1;
+    }
+    Ok(given)
 }
 
 async fn connect(url: &str, database: &str) -> Result<Database, Error> {
@@ -217,6 +262,8 @@ fn document(record: &RawRecord) -> Document {
         "content_type": record.content_type.as_deref(),
         "format": record.format.as_deref(),
         "columns": record.columns.as_deref(),
+        "retry_of": record.retry_of.as_deref(),
+        "retry_event": record.retry_event.as_deref(),
         "subject": record.subject.as_str(),
         "raw_seq": record.raw_seq.cast_signed(),
         "body": body,
@@ -248,6 +295,8 @@ fn record(document: &Document) -> Result<RawRecord, StoreError> {
         content_type: optional("content_type")?,
         format: optional("format")?,
         columns: optional("columns")?,
+        retry_of: optional("retry_of")?,
+        retry_event: optional("retry_event")?,
         subject: text("subject")?,
         raw_seq: raw_seq.cast_unsigned(),
         body,

@@ -24,6 +24,10 @@ pub struct RawRecord {
     pub format: Option<String>,
     /// The column names of a CSV row.
     pub columns: Option<String>,
+    /// The id of the payload that this one is once more, if it is.
+    pub retry_of: Option<String>,
+    /// The number of the only event of that payload that is meant, where not all are.
+    pub retry_event: Option<String>,
     /// The subject it was published to.
     pub subject: String,
     /// Its sequence in `TICKS_RAW`.
@@ -48,6 +52,8 @@ impl From<Message> for RawRecord {
             content_type: header(headers::CONTENT_TYPE),
             format: header(headers::FORMAT),
             columns: header(headers::COLUMNS),
+            retry_of: header(headers::RETRY_OF),
+            retry_event: header(headers::RETRY_EVENT),
             raw_seq: message.sequence,
             subject: message.subject,
             body: message.body,
@@ -84,7 +90,9 @@ mod tests {
             columns: Some("ts_ms,symbol,price".into()),
             body: Bytes::new(),
         };
-        let headers = raw.headers().into_iter().collect();
+        let retry = [(headers::RETRY_OF, "file:3f:4"), (headers::RETRY_EVENT, "2")];
+        let retry = retry.map(|(name, value)| (name, value.to_owned()));
+        let headers = raw.headers().into_iter().chain(retry).collect();
         let subject = subject::raw(&raw.source, raw.symbol.as_ref());
         let record = RawRecord::from(message(&subject, headers));
         assert_eq!(record.id, "file:3f:17");
@@ -94,6 +102,8 @@ mod tests {
         assert_eq!(record.content_type.as_deref(), Some("text/csv"));
         assert_eq!(record.format.as_deref(), Some("csv-row"));
         assert_eq!(record.columns, raw.columns);
+        assert_eq!(record.retry_of.as_deref(), Some("file:3f:4"));
+        assert_eq!(record.retry_event.as_deref(), Some("2"));
         assert_eq!(record.subject, "ticks.raw.file.BRK=2EB");
         assert_eq!(record.raw_seq, 7);
         assert_eq!(record.body, Bytes::from_static(b"\xff\x00body"));

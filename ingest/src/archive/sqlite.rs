@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS raw_ticks (
     content_type TEXT,
     format       TEXT,
     columns      TEXT,
+    retry_of     TEXT,
+    retry_event  TEXT,
     subject      TEXT NOT NULL,
     raw_seq      INTEGER NOT NULL,
     body         BLOB NOT NULL
@@ -34,9 +36,12 @@ CREATE INDEX IF NOT EXISTS raw_ticks_by_symbol ON raw_ticks (source, symbol, rec
 CREATE INDEX IF NOT EXISTS raw_ticks_by_time ON raw_ticks (received_at);
 ";
 
+/// What older versions had not.
+const ADDED: [&str; 2] = ["retry_of", "retry_event"];
+
 const FILE: &str = "raw.db";
 
-/// Rows of one INSERT: ten parameters each, and SQLite allows 32,766.
+/// Rows of one INSERT: twelve parameters each, and SQLite allows 32,766.
 const ROWS_PER_INSERT: usize = 500;
 /// Rows of one DELETE, so that pruning never holds up the writing for long.
 const ROWS_PER_PRUNING: i64 = 2_000;
@@ -70,6 +75,7 @@ impl SqliteStore {
             .await
             .map_err(StoreError::sqlite)?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(StoreError::sqlite)?;
+        add_columns(&pool).await.map_err(StoreError::sqlite)?;
         let pruning =
             max_age.map(|age| tokio::spawn(prune_for_ever(pool.clone(), age)).abort_handle());
         Ok(Self { pool, pruning })
@@ -91,7 +97,7 @@ impl SqliteStore {
         for records in records.chunks(ROWS_PER_INSERT) {
             let mut insert = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO raw_ticks (id, source, symbol, received_at, content_type, format, \
-                 columns, subject, raw_seq, body) ",
+                 columns, retry_of, retry_event, subject, raw_seq, body) ",
             );
             insert.push_values(records, |mut row, record| {
                 row.push_bind(record.id.as_str())
@@ -101,6 +107,8 @@ impl SqliteStore {
                     .push_bind(record.content_type.as_deref())
                     .push_bind(record.format.as_deref())
                     .push_bind(record.columns.as_deref())
+                    .push_bind(record.retry_of.as_deref())
+                    .push_bind(record.retry_event.as_deref())
                     .push_bind(record.subject.as_str())
                     .push_bind(record.raw_seq.cast_signed())
                     .push_bind(&*record.body);
@@ -157,6 +165,17 @@ impl Drop for SqliteStore {
     }
 }
 
+/// Brings the table of an older version to this one.
+async fn add_columns(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let known = sqlx::query_scalar("SELECT name FROM pragma_table_info('raw_ticks')");
+    let known: Vec<String> = known.fetch_all(pool).await?;
+    for column in ADDED.into_iter().filter(|column| !known.iter().any(|name| name == column)) {
+        let add = format!("ALTER TABLE raw_ticks ADD COLUMN {column} TEXT");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(add)).execute(pool).await?;
+    }
+    Ok(())
+}
+
 /// Either index gives the rows in the order of their times; only those of one time are sorted.
 fn select(
     selection: &Selection,
@@ -192,6 +211,11 @@ fn select(
 
 fn record(row: &SqliteRow) -> Result<RawRecord, sqlx::Error> {
     let received_at: &str = row.try_get("received_at")?;
+    // Who only reads the table of an older version finds it without these.
+    let added = |column| match row.try_get(column) {
+        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
+        found => found,
+    };
     Ok(RawRecord {
         id: row.try_get("id")?,
         source: row.try_get("source")?,
@@ -200,6 +224,8 @@ fn record(row: &SqliteRow) -> Result<RawRecord, sqlx::Error> {
         content_type: row.try_get("content_type")?,
         format: row.try_get("format")?,
         columns: row.try_get("columns")?,
+        retry_of: added("retry_of")?,
+        retry_event: added("retry_event")?,
         subject: row.try_get("subject")?,
         raw_seq: row.try_get::<i64, _>("raw_seq")?.cast_unsigned(),
         body: row.try_get::<Vec<u8>, _>("body")?.into(),

@@ -31,6 +31,8 @@ fn a_record(raw_seq: u64) -> RawRecord {
         content_type: Some("application/json".into()),
         format: Some("sim".into()),
         columns: None,
+        retry_of: None,
+        retry_event: None,
         subject: "ticks.raw.sim.BRK=2EB".into(),
         raw_seq,
         body: Bytes::from(format!("{{\"n\":{raw_seq}}}")),
@@ -48,6 +50,8 @@ async fn a_record_comes_back_as_it_was_and_survives_reopening() {
         content_type: None,
         format: None,
         columns: Some("a,b".into()),
+        retry_of: Some("odd".into()),
+        retry_event: Some("7".into()),
         body: bytes.into(),
         ..a_record(1)
     };

@@ -92,6 +92,10 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Nats {
     pub(crate) client: async_nats::Client,
+    /// Another connection, for what readers are sent. The server sends a reader up to 32 MiB ahead,
+    /// and on one connection the renewal of a lease would wait behind that: whoever has much to
+    /// catch up with would lose what it owns, begin again, and lose it again.
+    pub(crate) deliveries: async_nats::Client,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) config: NatsConfig,
     /// How long a lease or a registration outlives its owner.
@@ -114,12 +118,7 @@ impl Nats {
         lease_ttl: Duration,
         replicas: usize,
     ) -> Result<Self, ConnectError> {
-        let client = config
-            .with_credentials(ConnectOptions::new())
-            .name("lizards")
-            .connect(config.addresses())
-            .await
-            .map_err(|fault| config.fault(&fault))?;
+        let client = config.open("lizards").await?;
         let info = client.server_info();
         let url = config.addresses_shown();
         if !is_new_enough(&info.version) {
@@ -128,8 +127,9 @@ impl Nats {
         if !info.jetstream {
             return Err(ConnectError::NoJetStream { url });
         }
+        let deliveries = config.open("lizards deliveries").await?;
         let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-        Ok(Self { client, jetstream, config: config.clone(), lease_ttl, replicas })
+        Ok(Self { client, deliveries, jetstream, config: config.clone(), lease_ttl, replicas })
     }
 
     /// The version of the server.
@@ -214,6 +214,12 @@ impl NatsConfig {
         auth.password = given(&self.password);
         auth.token = given(&self.token);
         auth
+    }
+
+    /// A connection that reconnects by itself.
+    async fn open(&self, name: &str) -> Result<async_nats::Client, ConnectError> {
+        let options = self.with_credentials(ConnectOptions::new()).name(name);
+        options.connect(self.addresses()).await.map_err(|fault| self.fault(&fault))
     }
 
     fn with_credentials(&self, options: ConnectOptions) -> ConnectOptions {

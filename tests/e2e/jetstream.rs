@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use nats::{
-    Broker, BrokerError, Exclusivity, JetStream, Nats, NatsConfig, NewMessage,
+    Broker, BrokerError, Exclusivity, JetStream, Nats, NatsConfig, NewMessage, Start,
     topology::{self, Stream, StreamsConfig},
 };
 
-use crate::{broker_conformance::conformance_tests, servers::NatsServer};
+use crate::{broker_conformance::conformance_tests, gate::Gate, servers::NatsServer};
+
+async fn connect(url: String, lease_ttl: Duration) -> Nats {
+    let config = NatsConfig { url, ..NatsConfig::default() };
+    Nats::connect(&config, lease_ttl, 1).await.unwrap()
+}
 
 async fn start() -> (NatsServer, JetStream) {
     let server = NatsServer::start().await;
-    let config = NatsConfig { url: server.url(), ..NatsConfig::default() };
-    let nats = Nats::connect(&config, Duration::from_secs(5), 1).await.unwrap();
+    let nats = connect(server.url(), Duration::from_secs(5)).await;
     let broker = JetStream::new(nats, StreamsConfig::default());
     broker.declare().await.unwrap();
     (server, broker)
@@ -78,4 +82,33 @@ async fn a_message_that_is_too_large_is_refused() {
     let body = vec![b'x'; 2 << 20].into();
     let sent = publisher.send(NewMessage { subject, headers: Vec::new(), body }).await;
     assert!(matches!(sent, Err(BrokerError::Refused(_))), "{sent:?}");
+}
+
+/// The server sends a reader megabytes ahead. What is renewed each third of a second must not wait
+/// behind them: whoever has much to catch up with would lose what it owns, and begin again, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_kept_while_a_reader_has_much_to_read() {
+    const MESSAGES: u64 = 250;
+    const BODY: usize = 100_000;
+    const BYTES_PER_SEC: u32 = 4_000_000;
+    const LEASE_TTL: Duration = Duration::from_secs(1);
+    let (server, broker) = start().await;
+    let mut publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await.unwrap();
+    for _ in 0..MESSAGES {
+        let subject = "ticks.raw.sim.A".to_owned();
+        let body = vec![b'x'; BODY].into();
+        publisher.send(NewMessage { subject, headers: Vec::new(), body }).await.unwrap();
+        publisher.confirmed().await.unwrap();
+    }
+
+    let address = server.url().replace("nats://", "");
+    let gate = Gate::slow_to(&address, BYTES_PER_SEC).await;
+    let nats = connect(format!("nats://{}", gate.address()), LEASE_TTL).await;
+    let lease = nats.lease("catching.up", "somebody").await.unwrap();
+    let broker = JetStream::new(nats, StreamsConfig::default());
+    let mut reader = broker.reader(Stream::Raw, &[], Start::Sequence(1)).await.unwrap();
+    for sequence in 1..=MESSAGES {
+        assert_eq!(reader.next().await.unwrap().sequence, sequence);
+        assert!(!lease.lost().is_cancelled(), "lost while message {sequence} is read");
+    }
 }

@@ -127,11 +127,24 @@ impl House {
 
     /// Until so many payloads have become ticks that the subscriber has, or rejections.
     async fn until_delivered(&self, payloads: u64) {
-        eventually(PATIENCE, &format!("{payloads} payloads have come through"), async || {
-            let rejected = self.broker.state(Stream::Rejected).await.ok()?.messages;
-            (self.subscriber.count() as u64 + rejected >= payloads).then_some(())
-        })
-        .await;
+        let since = Instant::now();
+        loop {
+            let delivered = self.subscriber.count() as u64;
+            let rejected = self.stored(Stream::Rejected).await;
+            if delivered + rejected >= payloads {
+                return;
+            }
+            let ticks = self.stored(Stream::Ticks).await;
+            assert!(
+                since.elapsed() < PATIENCE,
+                "of {payloads} payloads {ticks} are ticks and {rejected} rejected; {delivered} came"
+            );
+            sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    async fn stored(&self, stream: Stream) -> u64 {
+        self.broker.state(stream).await.expect("NATS answers").messages
     }
 
     /// Nothing new comes any more.

@@ -137,7 +137,7 @@ impl Broker for JetStream {
             [] if stream.fences().is_some() => &[stream.subjects().to_owned()],
             subjects => subjects,
         };
-        Ok(Box::new(reader::Session::open(&self.nats.client, &open, subjects, start).await?))
+        Ok(Box::new(reader::Session::open(&self.nats.deliveries, &open, subjects, start).await?))
     }
 
     async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {

@@ -80,6 +80,12 @@ impl Ownership {
         self.held.keys().copied().collect()
     }
 
+    /// Whether something is ours that is not due to us any more.
+    pub(crate) fn gives_back(&self) -> bool {
+        let due = self.due.borrow();
+        self.held.keys().any(|slice| !due.contains(slice))
+    }
+
     /// Gives back what is not due to us any more. To be called when everything that was fetched is
     /// published.
     pub(crate) async fn settle(&mut self) {

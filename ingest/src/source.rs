@@ -43,6 +43,9 @@ pub(crate) trait Source: Send + Sync + 'static {
         None
     }
 
+    /// Returns when another instance may ask for it: when the pause is over that we owe its host.
+    async fn leave(&self) {}
+
     /// The account that it asks its provider with, where that has a quota.
     fn account(&self) -> Option<&Account> {
         None

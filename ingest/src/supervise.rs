@@ -117,6 +117,9 @@ impl Supervised {
                 End::Lost | End::Moved => {}
             }
             if window.is_empty() {
+                if ownership.gives_back() {
+                    context.shutdown.run_until_cancelled(self.source.leave()).await;
+                }
                 ownership.settle().await;
             }
             if ownership.slices().is_empty() {

@@ -88,6 +88,12 @@ impl Host {
         host
     }
 
+    /// Returns when the host was left alone for long enough, whoever asks it next.
+    pub(super) async fn is_left_alone(&self) {
+        let turn = self.turn.lock().await;
+        sleep_until(turn.free_at).await;
+    }
+
     /// Waits for our turn, and until the host was left alone for long enough. After each request it
     /// is left alone for `delay`, or as long as it asks for.
     pub(super) async fn visit(&self, delay: Duration) -> Visit<'_> {
@@ -199,6 +205,8 @@ mod tests {
         drop(visit);
         drop(host.visit(Duration::from_secs(1)).await);
         assert_eq!(start.elapsed().as_secs(), 33);
+        host.is_left_alone().await;
+        assert_eq!(start.elapsed().as_secs(), 63);
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,6 +35,7 @@ use crate::{
 
 use address::Address;
 use browser::Renderer;
+use host::Host;
 use visit::{Validators, Visitor};
 
 /// A site that is read.
@@ -108,6 +109,10 @@ impl Source for Site {
 
     fn host(&self) -> Option<String> {
         Some(self.address.of(None).origin().ascii_serialization())
+    }
+
+    async fn leave(&self) {
+        Host::of(&self.address.of(None)).is_left_alone().await;
     }
 
     async fn run(&self, session: Session) -> Result<(), FetchError> {

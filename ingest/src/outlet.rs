@@ -1,6 +1,13 @@
 //! Where a source puts what it fetched.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use schemas::{
     RawTick,
@@ -39,16 +46,29 @@ pub(crate) struct Outlet {
     source: schemas::Source,
     sender: Sender<RawTick>,
     status: Arc<Status>,
+    /// What came through it last was no failure.
     running: bool,
+    /// It counts among those that wait.
+    waits: bool,
+    /// How many outlets of the source wait after a failure: it runs where none does.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// An outlet and its other end.
 pub(crate) fn outlet(source: &schemas::Source, status: Arc<Status>) -> (Outlet, Receiver<RawTick>) {
     let (sender, intake) = mpsc::channel(CAPACITY);
-    (Outlet { source: source.clone(), sender, status, running: false }, intake)
+    let (source, waiting) = (source.clone(), Arc::default());
+    (Outlet { source, sender, status, running: false, waits: false, waiting }, intake)
 }
 
 impl Outlet {
+    /// The same for another connection of the source, which fails by itself.
+    pub(crate) fn another(&self) -> Self {
+        let (source, sender) = (self.source.clone(), self.sender.clone());
+        let (status, waiting) = (Arc::clone(&self.status), Arc::clone(&self.waiting));
+        Self { source, sender, status, running: false, waits: false, waiting }
+    }
+
     /// Hands a payload over. One that is too large to be published is counted and logged.
     pub(crate) async fn send(&mut self, tick: RawTick) {
         self.alive();
@@ -66,6 +86,23 @@ impl Outlet {
         self.status.heard();
         if !self.running {
             self.running = true;
+            self.recover();
+        }
+    }
+
+    /// Nothing is to be fetched through it for now.
+    pub(crate) fn rest(&mut self) {
+        if self.waits {
+            self.recover();
+        }
+    }
+
+    /// Whatever it waited for is over.
+    fn recover(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.waiting.load(Ordering::Relaxed) == 0 {
             self.status.set(SourceState::Running);
         }
     }
@@ -102,6 +139,9 @@ impl Outlet {
 
     /// The source waits after a failure.
     pub(crate) fn backing_off(&mut self) {
+        if !std::mem::replace(&mut self.waits, true) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         self.status.set(SourceState::BackingOff);
         self.running = false;
     }

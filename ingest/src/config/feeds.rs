@@ -11,6 +11,9 @@ pub struct CoinbaseConfig {
     pub url: String,
     /// The products to follow, as Coinbase names them, such as `BTC-USD`.
     pub symbols: Vec<String>,
+    /// At most so many products are followed over one connection, and over as many connections as
+    /// that takes, at most 64; 0 is one connection for all. Coinbase advises several.
+    pub symbols_per_connection: usize,
 }
 
 /// The WebSocket feed of Kraken, which needs no account.
@@ -21,6 +24,9 @@ pub struct KrakenConfig {
     pub url: String,
     /// The pairs to follow, as Kraken names them there, such as `BTC/USD`.
     pub symbols: Vec<String>,
+    /// At most so many pairs are followed over one connection, and over as many connections as that
+    /// takes, at most 64; 0 is one connection for all.
+    pub symbols_per_connection: usize,
 }
 
 /// The WebSocket streams of Binance, which need no account.
@@ -29,8 +35,11 @@ pub struct KrakenConfig {
 pub struct BinanceConfig {
     /// The address of the streams.
     pub url: String,
-    /// The symbols to follow, as Binance names them, such as `BTCUSDT`; at most 1024.
+    /// The symbols to follow, as Binance names them, such as `BTCUSDT`.
     pub symbols: Vec<String>,
+    /// At most so many symbols are followed over one connection, and over as many connections as that
+    /// takes, at most 64; 0 is what Binance allows, 1024.
+    pub symbols_per_connection: usize,
 }
 
 /// The stream of stock trades of Alpaca, which needs an account.
@@ -90,6 +99,7 @@ impl Default for CoinbaseConfig {
         Self {
             url: "wss://ws-feed.exchange.coinbase.com".to_owned(),
             symbols: vec!["BTC-USD".to_owned(), "ETH-USD".to_owned()],
+            symbols_per_connection: 0,
         }
     }
 }
@@ -99,6 +109,7 @@ impl Default for KrakenConfig {
         Self {
             url: "wss://ws.kraken.com/v2".to_owned(),
             symbols: vec!["BTC/USD".to_owned(), "ETH/USD".to_owned()],
+            symbols_per_connection: 0,
         }
     }
 }
@@ -108,6 +119,7 @@ impl Default for BinanceConfig {
         Self {
             url: "wss://data-stream.binance.vision/ws".to_owned(),
             symbols: vec!["BTCUSDT".to_owned(), "ETHUSDT".to_owned()],
+            symbols_per_connection: 0,
         }
     }
 }

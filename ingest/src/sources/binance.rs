@@ -39,7 +39,8 @@ pub(super) fn feed(config: &BinanceConfig) -> Result<Feed, ConfigError> {
         return Err(ConfigError::new("binance.symbols", fault));
     }
     let url = config::url("binance.url", &config.url, &["ws", "wss"])?;
-    Ok(Feed::new("binance", url, symbols, Format::BinanceTrade, Binance))
+    Feed::new("binance", url, symbols, Format::BinanceTrade, Binance)
+        .spread("binance.symbols_per_connection", config.symbols_per_connection)
 }
 
 struct Binance;

@@ -30,13 +30,10 @@ const TERMS: Terms = Terms {
 
 /// The feed of trades.
 pub(super) fn feed(config: &CoinbaseConfig) -> Result<Feed, ConfigError> {
-    Ok(Feed::new(
-        "coinbase",
-        config::url("coinbase.url", &config.url, &["ws", "wss"])?,
-        config::symbols("coinbase.symbols", &config.symbols)?,
-        Format::CoinbaseMatch,
-        Coinbase,
-    ))
+    let url = config::url("coinbase.url", &config.url, &["ws", "wss"])?;
+    let symbols = config::symbols("coinbase.symbols", &config.symbols)?;
+    Feed::new("coinbase", url, symbols, Format::CoinbaseMatch, Coinbase)
+        .spread("coinbase.symbols_per_connection", config.symbols_per_connection)
 }
 
 struct Coinbase;

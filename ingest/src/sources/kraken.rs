@@ -34,13 +34,10 @@ const TERMS: Terms = Terms {
 
 /// The feed of trades.
 pub(super) fn feed(config: &KrakenConfig) -> Result<Feed, ConfigError> {
-    Ok(Feed::new(
-        "kraken",
-        config::url("kraken.url", &config.url, &["ws", "wss"])?,
-        config::symbols("kraken.symbols", &config.symbols)?,
-        Format::KrakenTrade,
-        Kraken,
-    ))
+    let url = config::url("kraken.url", &config.url, &["ws", "wss"])?;
+    let symbols = config::symbols("kraken.symbols", &config.symbols)?;
+    Feed::new("kraken", url, symbols, Format::KrakenTrade, Kraken)
+        .spread("kraken.symbols_per_connection", config.symbols_per_connection)
 }
 
 struct Kraken;

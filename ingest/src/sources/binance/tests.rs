@@ -17,7 +17,11 @@ fn request(method: &str, streams: &[&str], number: u64) -> Value {
 }
 
 fn config(url: String, symbols: &[&str]) -> BinanceConfig {
-    BinanceConfig { url, symbols: symbols.iter().map(|&name| name.to_owned()).collect() }
+    BinanceConfig {
+        url,
+        symbols: symbols.iter().map(|&name| name.to_owned()).collect(),
+        ..BinanceConfig::default()
+    }
 }
 
 async fn subscribe(symbols: &[&str]) -> (Running, Peer) {

@@ -30,7 +30,7 @@ fn subscriptions(products: &[&str]) -> String {
 async fn connect(products: &[&str], resume: Option<&str>) -> (Running, Peer) {
     let stub = Stub::start().await;
     let symbols = products.iter().map(|&product| product.to_owned()).collect();
-    let config = CoinbaseConfig { url: stub.url("/"), symbols };
+    let config = CoinbaseConfig { url: stub.url("/"), symbols, ..CoinbaseConfig::default() };
     let running = start(feed(&config).unwrap(), resume);
     let peer = stub.accept().await;
     (running, peer)

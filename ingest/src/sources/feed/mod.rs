@@ -4,14 +4,17 @@
 //! [`Feed`] does the rest. It connects and logs in, each step within a time limit; asks for the
 //! symbols that are followed, and again when they change, within what the provider allows; answers
 //! pings and sends some; sees gaps; and ends with the reason when something is wrong. Connecting
-//! again, after a wait, is the [supervisor](crate::supervise)'s.
+//! again, after a wait, is the [supervisor](crate::supervise)'s. Where symbols are spread over several
+//! connections, one that ends takes no other with it ([`connections`]).
 
 mod connection;
+mod connections;
 mod payload;
 mod pulse;
 mod requests;
 mod sequences;
 mod session;
+mod spread;
 #[cfg(test)]
 pub(super) mod stub;
 #[cfg(test)]
@@ -29,14 +32,15 @@ use schemas::{Format, Source as Name, Symbol, calendar::Calendar};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    config,
-    outlet::Outlet,
-    source::{FetchError, Followed, Session, Source},
+    config::{self, ConfigError},
+    source::{FetchError, Session, Source},
 };
 
 pub(super) use connection::AFTER_REFUSAL;
 use sequences::Sequences;
-use session::End;
+
+/// The most connections of one feed: Binance takes 300 in five minutes, Coinbase 8 a second.
+const MAX_CONNECTIONS: usize = 64;
 
 /// A source that is a feed.
 pub(super) struct Feed {
@@ -47,6 +51,8 @@ pub(super) struct Feed {
     pub(super) headers: Vec<(&'static str, &'static str)>,
     /// Those of the configuration.
     pub(super) symbols: Vec<Symbol>,
+    /// The most that one connection follows. There are as many connections as that takes.
+    pub(super) symbols_per_connection: usize,
     pub(super) content_type: &'static str,
     pub(super) format: Format,
     pub(super) provider: Box<dyn Provider>,
@@ -66,6 +72,8 @@ pub(super) struct Patience {
     pub(super) silence: Duration,
     /// For any trade of any symbol, while the market is open and the provider says when that is.
     pub(super) trades: Duration,
+    /// Between two connections.
+    pub(super) between: Duration,
 }
 
 impl Default for Patience {
@@ -75,6 +83,7 @@ impl Default for Patience {
             answer: Duration::from_secs(10),
             silence: Duration::from_secs(15),
             trades: Duration::from_secs(10 * 60),
+            between: Duration::from_millis(500),
         }
     }
 }
@@ -189,12 +198,29 @@ impl Feed {
             url,
             headers: Vec::new(),
             symbols,
+            symbols_per_connection: usize::MAX,
             content_type: "application/json",
             format,
             provider: Box::new(provider),
             patience: Patience::default(),
             sequences: Mutex::default(),
         }
+    }
+
+    /// Spreads its symbols over connections of at most so many, or of as many as the provider allows
+    /// if that is fewer or `most` is 0. `key` is that of the configuration.
+    pub(super) fn spread(self, key: &str, most: usize) -> Result<Self, ConfigError> {
+        let allowed = self.provider.terms().max_symbols;
+        let most = if most == 0 { allowed } else { allowed.min(most) };
+        let (count, needed) = (self.symbols.len(), self.symbols.len().div_ceil(most));
+        if needed > MAX_CONNECTIONS {
+            let fault = format!(
+                "{count} symbols would take {needed} connections, and there are at most \
+                 {MAX_CONNECTIONS}"
+            );
+            return Err(ConfigError::new(key, fault));
+        }
+        Ok(Self { symbols_per_connection: most, ..self })
     }
 }
 
@@ -213,35 +239,13 @@ impl Source for Feed {
     }
 
     async fn run(&self, session: Session) -> Result<(), FetchError> {
-        let Session { resume, mut symbols, mut outlet, .. } = session;
-        let mut sequences = std::mem::take(&mut *self.remembered());
-        sequences.go_on(&self.name, resume.as_deref());
-        let error = self.connections(&mut symbols, &mut sequences, &mut outlet).await;
-        *self.remembered() = sequences;
-        Err(error)
+        let Session { resume, symbols, outlet, .. } = session;
+        self.remembered().go_on(&self.name, resume.as_deref());
+        Err(connections::run(self, symbols, outlet).await)
     }
 }
 
 impl Feed {
-    /// One connection after the other, until one fails.
-    async fn connections(
-        &self,
-        symbols: &mut Followed,
-        sequences: &mut Sequences,
-        outlet: &mut Outlet,
-    ) -> FetchError {
-        loop {
-            while symbols.now().is_empty() {
-                symbols.changed().await;
-            }
-            match session::run(self, symbols, sequences, outlet).await {
-                // Nothing is followed any more, or the connection was as old as it may be.
-                Ok(End::Idle | End::Aged) => {}
-                Err(error) => return error,
-            }
-        }
-    }
-
     fn remembered(&self) -> MutexGuard<'_, Sequences> {
         self.sequences.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,7 @@
 //! One connection of a feed, from its beginning to its end.
 
+use std::{ops::ControlFlow, time::Duration};
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -14,7 +16,6 @@ use super::{
     payload::{self, Names},
     pulse::{Pulse, Silence},
     requests::{Refusal, Request, Requests},
-    sequences::Sequences,
 };
 use crate::{
     outlet::Outlet,
@@ -25,29 +26,20 @@ use crate::{
 const MAX_NONSENSE: u32 = 20;
 
 /// A connection that the provider wants to end sooner is a failure, to be waited out.
-const LASTING: std::time::Duration = std::time::Duration::from_secs(60);
+const LASTING: Duration = Duration::from_secs(60);
 
-/// Why a session ended without a failure.
-pub(super) enum End {
-    /// There is nothing to follow.
-    Idle,
-    /// The connection was about to be ended by the provider.
-    Aged,
-}
-
-/// Connects, and publishes what comes until it ends.
+/// Publishes what comes over a connection until it ends. That is no failure where there is nothing to
+/// follow, or where the provider was about to end the connection.
 pub(super) async fn run(
     feed: &Feed,
+    socket: Socket,
     symbols: &mut Followed,
-    sequences: &mut Sequences,
     outlet: &mut Outlet,
-) -> Result<End, FetchError> {
-    let socket = connection::connect(feed).await?;
+) -> Result<(), FetchError> {
     let (now, terms) = (Instant::now(), feed.provider.terms());
     let mut session = Session {
         feed,
         socket,
-        sequences,
         outlet,
         requests: Requests::new(terms, feed.patience.answer, now),
         pulse: Pulse::new(feed.patience, terms.hours, now),
@@ -68,7 +60,6 @@ pub(super) async fn run(
 struct Session<'a> {
     feed: &'a Feed,
     socket: Socket,
-    sequences: &'a mut Sequences,
     outlet: &'a mut Outlet,
     requests: Requests,
     pulse: Pulse,
@@ -83,12 +74,12 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run(&mut self, symbols: &mut Followed) -> Result<End, FetchError> {
+    async fn run(&mut self, symbols: &mut Followed) -> Result<(), FetchError> {
         loop {
-            if let Some(end) = self.attend().await? {
+            if self.attend().await?.is_break() {
                 // Whoever is gone needs no goodbye.
                 let _ = self.send(Message::Close(None)).await;
-                return Ok(end);
+                return Ok(());
             }
             let wake = self.wake();
             tokio::select! {
@@ -101,17 +92,15 @@ impl Session<'_> {
 
     /// Others are to be followed.
     fn follow(&mut self, symbols: &mut Followed) {
-        let wanted = symbols.now();
-        self.sequences.retain(|symbol| wanted.contains(symbol));
-        let refusals = self.requests.want(wanted);
+        let refusals = self.requests.want(symbols.now());
         self.refused(refusals);
     }
 
-    /// Does what is due.
-    async fn attend(&mut self) -> Result<Option<End>, FetchError> {
+    /// Does what is due, which may be to end the connection.
+    async fn attend(&mut self) -> Result<ControlFlow<()>, FetchError> {
         let now = Instant::now();
         if self.requests.is_idle() {
-            return Ok(Some(End::Idle));
+            return Ok(ControlFlow::Break(()));
         }
         if self.leaving || self.aged().is_some_and(|end| now >= end) {
             let lasted = now.saturating_duration_since(self.began);
@@ -120,7 +109,7 @@ impl Session<'_> {
                 return Err(FetchError::new(ErrorKind::Connection, fault));
             }
             info!(source = %self.feed.name, ?lasted, "the connection is replaced, as planned");
-            return Ok(Some(End::Aged));
+            return Ok(ControlFlow::Break(()));
         }
         if !self.ready && now >= self.began + self.feed.patience.step {
             return Err(FetchError::new(ErrorKind::Timeout, "the login was not answered"));
@@ -142,7 +131,7 @@ impl Session<'_> {
             self.send(self.feed.provider.request(action, &symbols, number)).await?;
             self.works();
         }
-        Ok(None)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// When something may be due.
@@ -197,10 +186,14 @@ impl Session<'_> {
     }
 
     async fn publish(&mut self, trades: Vec<Trade>, body: Bytes, received_at: Timestamp) {
-        if self.sequences.are_known(&trades) {
+        let (known, gaps) = {
+            let sequences = self.feed.remembered();
+            (sequences.are_known(&trades), sequences.gaps(&trades))
+        };
+        if known {
             return self.outlet.unchanged();
         }
-        for gap in self.sequences.gaps(&trades) {
+        for gap in gaps {
             self.outlet.missed(gap.missed, &gap);
         }
         let id = self.names.id(&self.feed.name, &trades, &body);
@@ -216,7 +209,7 @@ impl Session<'_> {
         };
         let before = Instant::now();
         self.outlet.send(tick).await;
-        self.sequences.record(id, &trades, |symbol| self.requests.wants(symbol));
+        self.feed.remembered().record(id, &trades, |symbol| self.requests.wants(symbol));
         // While the broker is away, handing over takes long: that is no silence of the provider.
         let now = Instant::now();
         self.requests.was_deaf(now.saturating_duration_since(before));

@@ -50,8 +50,11 @@ fn refused(symbol: &str) -> String {
 async fn subscribe(symbols: &[&str], resume: Option<&str>) -> (Running, Peer) {
     let stub = Stub::start().await;
     let names = symbols.iter().map(|&name| name.to_owned()).collect();
-    let running =
-        start(feed(&KrakenConfig { url: stub.url("/v2"), symbols: names }).unwrap(), resume);
+    let running = start(
+        feed(&KrakenConfig { url: stub.url("/v2"), symbols: names, ..KrakenConfig::default() })
+            .unwrap(),
+        resume,
+    );
     let mut peer = stub.accept().await;
     assert_eq!(peer.path, "/v2");
     peer.say(STATUS).await;

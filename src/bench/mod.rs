@@ -7,6 +7,7 @@
 //! - [`table`]: how it is shown.
 
 mod fanout;
+mod ingest;
 mod process;
 mod publish;
 mod rates;
@@ -34,6 +35,14 @@ pub(crate) enum Bench {
     /// The clients
     #[command(hide = true)]
     FanoutLoad(fanout::LoadOptions),
+    /// What fetching costs beside the least program that does the same, on one core
+    Ingest(ingest::Options),
+    /// The program that is compared with ours
+    #[command(hide = true)]
+    IngestBare(ingest::BareOptions),
+    /// The providers
+    #[command(hide = true)]
+    IngestStub(ingest::StubOptions),
     /// What the file source stores beside publishers that do nothing else
     Publish(publish::Options),
     /// A publisher that is compared with ours
@@ -56,6 +65,14 @@ impl Bench {
             }
             Self::FanoutServer(options) => fanout::serve(&options, runtime),
             Self::FanoutLoad(options) => fanout::load(&options),
+            Self::Ingest(options) => {
+                process::raise_file_limit().context("the limit of open files")?;
+                runtime.block_on(ingest::run(&options, config))
+            }
+            Self::IngestBare(options) => {
+                runtime.block_on(ingest::fetch(&options, &config.nats.url))
+            }
+            Self::IngestStub(options) => runtime.block_on(ingest::offer(&options)),
             Self::Publish(options) => runtime.block_on(publish::run(&options, config)),
             Self::PublishBare(options) => {
                 runtime.block_on(publish::publish(&options, &config.nats.url))

@@ -70,3 +70,27 @@ fn the_file_source_is_measured_beside_bare_publishers() {
         }
     }
 }
+
+#[test]
+fn fetching_is_measured_beside_the_least_program() {
+    let report = report(
+        "bench ingest --only both,archive --polled 20 --interval-secs 1 --answer-ms 5 \
+         --connections 4 --per-sec 20 --burst 5 --secs 1.5",
+    );
+    let sections = report["sections"].as_array().expect("a list");
+    let targets: Vec<_> = sections
+        .iter()
+        .flat_map(|section| section["rows"].as_array().expect("a list"))
+        .map(|row| {
+            let run = &row["runs"][0];
+            for positive in ["core_share", "payloads_per_sec", "target_us", "server_us"] {
+                assert!(run[positive].as_f64() > Some(0.0), "{positive}: {row}");
+            }
+            for timed in ["late", "quotes", "trades"] {
+                assert!(run[timed]["count"].as_u64() >= Some(20), "{timed}: {row}");
+            }
+            row["target"].as_str().expect("a name")
+        })
+        .collect();
+    assert_eq!(targets, ["bare", "ours", "ours", "with-archive"]);
+}

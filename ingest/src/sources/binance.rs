@@ -51,8 +51,12 @@ struct Envelope {
     /// Of a combined stream, which wraps what it sends.
     #[serde(default)]
     data: Option<Event>,
-    #[serde(flatten)]
-    event: Event,
+    #[serde(default)]
+    e: Option<String>,
+    #[serde(default)]
+    s: Option<Symbol>,
+    #[serde(default)]
+    t: Option<u64>,
     /// Of an answer.
     #[serde(default)]
     id: Option<u64>,
@@ -100,7 +104,8 @@ impl Provider for Binance {
         let malformed = |fault: String| FetchError::new(ErrorKind::Malformed, fault);
         let envelope: Envelope = serde_json::from_slice(body)
             .map_err(|error| malformed(format!("a message that is none of the feed's: {error}")))?;
-        let event = envelope.data.unwrap_or(envelope.event);
+        let Envelope { e, s, t, .. } = envelope;
+        let event = envelope.data.unwrap_or(Event { e, s, t });
         match event.e.as_deref() {
             Some("trade") => {}
             Some("serverShutdown") => return Ok(Heard::Notice(Notice::Leaving)),

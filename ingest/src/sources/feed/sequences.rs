@@ -57,14 +57,18 @@ impl Sequences {
     pub(super) fn gaps(&self, trades: &[Trade]) -> Vec<Gap> {
         let mut newest: HashMap<&Symbol, u64> = HashMap::new();
         let mut gaps = Vec::new();
-        for (symbol, number) in numbered(trades) {
+        let mut trades = numbered(trades).peekable();
+        while let Some((symbol, number)) = trades.next() {
             let after = newest.get(symbol).or_else(|| self.newest.get(symbol)).copied();
             if let Some(after) = after
                 && let missed @ 1.. = number.saturating_sub(after).saturating_sub(1)
             {
                 gaps.push(Gap { symbol: symbol.clone(), after, missed });
             }
-            newest.insert(symbol, number.max(after.unwrap_or(0)));
+            // Most payloads have one trade, and need no map.
+            if trades.peek().is_some() {
+                newest.insert(symbol, number.max(after.unwrap_or(0)));
+            }
         }
         gaps
     }

@@ -26,6 +26,9 @@ use crate::{
 /// After a refusal that more haste does not change: a wrong key, too many connections.
 pub(in crate::sources) const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
+/// A buffer that holds some twenty messages: tungstenite clears all that is free in it for each read.
+const READ_BUFFER: usize = 8 * 1024;
+
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A connection to the provider, each step of it within its time.
@@ -45,6 +48,7 @@ pub(super) async fn connect(feed: &Feed) -> Result<Socket, FetchError> {
         request.headers_mut().insert(*name, HeaderValue::from_static(value));
     }
     let limits = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(MAX_PAYLOAD_BYTES))
         .max_frame_size(Some(MAX_PAYLOAD_BYTES));
     let handshake = client_async_tls_with_config(request, stream, Some(limits), None);

@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use schemas::http::{QuotaLeft, SourceState};
+use tokio::{sync::Semaphore, time::sleep};
 
 use super::*;
 use crate::{
@@ -121,6 +122,36 @@ async fn a_symbol_that_fails_or_is_slow_holds_up_nobody() {
     assert_eq!(symbols, ["A", "Z"]);
     assert_eq!(running.error().await, "BAD: the provider answers 404 Not Found");
     state(&running, SourceState::Running).await;
+    running.session.abort();
+}
+
+#[tokio::test]
+async fn slow_answers_are_waited_for_together_up_to_a_bound() {
+    let (under_way, closed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let (counts, gate) = (Arc::clone(&under_way), Arc::clone(&closed));
+    let server = stub::serve(move |_, request| {
+        let (under_way, gate) = (Arc::clone(&counts), Arc::clone(&gate));
+        async move {
+            under_way.fetch_add(1, Ordering::SeqCst);
+            // Never had; it is an error when the gate goes.
+            let _ = gate.acquire().await;
+            json(format!("[\"{}\"]", asked(&request)))
+        }
+    })
+    .await;
+    let names: Vec<_> = (0..IN_FLIGHT + 6).map(|n| format!("S{n}")).collect();
+    let symbols: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut running = start(each(server.url("/"), &symbols), None);
+    while under_way.load(Ordering::SeqCst) < IN_FLIGHT {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(under_way.load(Ordering::SeqCst), IN_FLIGHT, "the others are due, and wait");
+    closed.close();
+    let mut seen = BTreeSet::new();
+    while seen.len() < symbols.len() {
+        seen.insert(running.next().await.symbol.unwrap().to_string());
+    }
     running.session.abort();
 }
 

@@ -80,7 +80,7 @@ pub(super) async fn quote(State(stub): State<Arc<Stub>>, Query(asking): Query<As
     sleep(Duration::from_millis(stub.load.answer_ms)).await;
     let body = provider::quote(count, Timestamp::now());
     if !stub.note(Sent::now("finnhub", &asking.symbol, &body, false)) {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        return StatusCode::NOT_MODIFIED.into_response();
     }
     ([(CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
 }

@@ -21,6 +21,9 @@ pub struct Config {
     /// How many of the newest ticks are remembered, so that an event that comes again is rejected
     /// as a duplicate, and prices are compared with those before them.
     pub remembered_ids: usize,
+    /// How often a payload is tried by itself, once it is seen that processes end there, before it is
+    /// rejected as `poison`: at least 1.
+    pub poison_tries: u32,
     /// When the symbols of a source are traded, as `SOURCE=CALENDAR`: `XNYS` (NYSE and Nasdaq) or
     /// `24/7`, which is that of every source not named here. A kind such as `html` names all its
     /// sources.
@@ -43,6 +46,7 @@ impl Default for Config {
             max_future_secs: 5,
             currency: "USD".to_owned(),
             remembered_ids: 100_000,
+            poison_tries: 3,
             partitions: 15,
             calendars: ["file=XNYS", "alphavantage=XNYS", "alpaca=XNYS"].map(str::to_owned).into(),
             candles: CandlesConfig::default(),
@@ -65,6 +69,12 @@ impl Config {
         // A century: any sum with a time of ours still is a time.
         if self.max_future_secs > 100 * 366 * 86_400 {
             return wrong("process.max_future_secs", "must be at most 3162240000".to_owned());
+        }
+        if !(1..=100).contains(&self.poison_tries) {
+            return wrong(
+                "process.poison_tries",
+                format!("{} must be from 1 to 100", self.poison_tries),
+            );
         }
         if !(1..=256).contains(&self.partitions) {
             return wrong(
@@ -102,6 +112,7 @@ mod tests {
             (Config { listen: "here".into(), ..Config::default() }, "process.listen"),
             (Config { max_future_secs: u64::MAX, ..Config::default() }, "process.max_future_secs"),
             (Config { partitions: 0, ..Config::default() }, "process.partitions"),
+            (Config { poison_tries: 0, ..Config::default() }, "process.poison_tries"),
             (Config { currency: "$".into(), ..Config::default() }, "process.currency"),
             (
                 Config { calendars: vec!["sim=XXXX".into()], ..Config::default() },

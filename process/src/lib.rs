@@ -41,7 +41,7 @@ pub use validate::{Action, RulesConfig};
 
 use decode::Decoder;
 use dry_run::{DryRuns, Grpc};
-use engine::Engine;
+use engine::{Engine, Limits};
 use reading::Reading;
 use validate::{Listings, Rules};
 
@@ -147,8 +147,11 @@ pub async fn run(
         Arc::clone(&context.broker),
         reading,
         questions,
-        config.remembered_ids,
-        context.shutdown_deadline,
+        Limits {
+            remembered_ids: config.remembered_ids,
+            poison_tries: config.poison_tries,
+            drain_deadline: context.shutdown_deadline,
+        },
         health.check("pipeline"),
         Arc::clone(&load),
     );

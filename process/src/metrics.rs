@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     rejections: [Counter; Reason::ALL.len()],
     server_duplicates: Counter,
     restarts: Counter,
+    careful: Counter,
     latency: Histogram,
 }
 
@@ -36,6 +37,10 @@ impl Metrics {
             "lizards_process_restarts_total",
             "Processing sessions that ended early and were started anew."
         );
+        describe_counter!(
+            "lizards_process_careful_payloads_total",
+            "Payloads decoded one at a time, because processes had ended where they are."
+        );
         describe_histogram!(
             "lizards_process_latency_seconds",
             "From the reception of a payload until all that came of it is stored."
@@ -49,6 +54,7 @@ impl Metrics {
             ),
             server_duplicates: counter!("lizards_process_server_duplicates_total"),
             restarts: counter!("lizards_process_restarts_total"),
+            careful: counter!("lizards_process_careful_payloads_total"),
             latency: histogram!("lizards_process_latency_seconds"),
         }
     }
@@ -76,6 +82,11 @@ impl Metrics {
     /// The stream had a tick's id already.
     pub(crate) fn server_duplicate(&self) {
         self.server_duplicates.increment(1);
+    }
+
+    /// A payload is tried by itself.
+    pub(crate) fn careful(&self) {
+        self.careful.increment(1);
     }
 
     /// A session ended early.

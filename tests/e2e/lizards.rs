@@ -80,8 +80,7 @@ impl Installation {
 
     /// Starts a process of the program; it is stopped when dropped.
     pub(crate) fn start(&self, name: &'static str, args: &[&str]) -> Process {
-        let command = self.command(args);
-        Process { guard: Guard::start(name, guard::directory(name), "TERM", &command) }
+        Process::of(name, &self.command(args))
     }
 
     /// Starts a role.
@@ -91,6 +90,16 @@ impl Installation {
 }
 
 impl Process {
+    /// A process that this command starts; it is stopped when dropped.
+    pub(crate) fn of(name: &'static str, command: &Command) -> Self {
+        Self { guard: Guard::start(name, guard::directory(name), "TERM", command) }
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.guard.has_ended()
+    }
+
     /// Kills it as a crash would: `kill -9`.
     pub(crate) async fn kill(&mut self) {
         self.guard.kill().await;

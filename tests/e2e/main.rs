@@ -26,6 +26,7 @@ mod lizards;
 mod outage;
 mod pages;
 mod pipeline;
+mod poison;
 mod push;
 mod quota;
 mod rabbitmq;

@@ -72,6 +72,9 @@ pub(crate) struct Decoder {
     mappings: HashMap<String, Mapping>,
     /// Of the other sources.
     mapping: Mapping,
+    /// What a payload does to the process of a test.
+    #[cfg(test)]
+    pub(crate) harm: fn(&RawTick),
 }
 
 impl Decoder {
@@ -106,12 +109,16 @@ impl Decoder {
             sites: compiled,
             mappings,
             mapping: Mapping::default(currency),
+            #[cfg(test)]
+            harm: |_| (),
         })
     }
 
     /// Appends the events of a payload, at least one. A decoder that panics has found a fault of ours:
     /// the payload is rejected, and the next one is decoded.
     pub(crate) fn decode(&self, raw: &RawTick, events: &mut Vec<Event>) {
+        #[cfg(test)]
+        (self.harm)(raw);
         guarded(events, |events| self.read(raw, events));
     }
 

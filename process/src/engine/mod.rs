@@ -48,6 +48,10 @@
 //! as a duplicate. It is rejected in its place, for no rejection is sent before every tick before it
 //! has its receipt.
 //!
+//! A payload that ends its process has no events to send. That it is given up is known before its
+//! rejection is sent ([`care`]), and its rejection is found like any other: from then on nobody decodes
+//! it, so it has one and the same fate whoever takes it.
+//!
 //! A broker may have just one writer (RabbitMQ). There is one partition then, its position is that
 //! of a durable consumer, and where its events begin in the output streams is found by bisection.
 //!
@@ -57,6 +61,7 @@
 //! the positions into ones that are true of the new partitions ([`ownership`]).
 
 mod balance;
+mod care;
 mod input;
 mod output;
 mod ownership;
@@ -79,6 +84,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{decode::Event, metrics::Metrics, reading::Reading};
+use care::Notes;
 use ownership::{Owned, Ownership};
 use peek::Question;
 use session::{Ended, Pending, Session};
@@ -86,14 +92,24 @@ use session::{Ended, Pending, Session};
 /// How often the positions are saved: after a crash, so much is read again.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
+/// How much of something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How many ticks are remembered.
+    pub(crate) remembered_ids: usize,
+    /// How often a payload is tried that processes end with.
+    pub(crate) poison_tries: u32,
+    /// How long it may take to drain.
+    pub(crate) drain_deadline: Duration,
+}
+
 /// What outlives a session.
 pub(crate) struct Engine {
     broker: Arc<dyn Broker>,
     reading: Arc<Reading>,
     /// What others want to know of the session's memory.
     questions: mpsc::Receiver<Question>,
-    remembered_ids: usize,
-    drain_deadline: Duration,
+    limits: Limits,
     metrics: Metrics,
     check: Check,
     /// How many payloads are not done with.
@@ -101,6 +117,8 @@ pub(crate) struct Engine {
     backoff: Backoff,
     /// What is ours; nothing where the broker has one writer, who has everything.
     owned: Option<Owned>,
+    /// Where it is noted what processes end with; nothing before the buckets are there.
+    notes: Option<Notes>,
     save_every: Duration,
     /// The last payload that was counted, by its partition, so that one that comes again is not.
     counted: BTreeMap<u16, u64>,
@@ -116,8 +134,7 @@ impl Engine {
         broker: Arc<dyn Broker>,
         reading: Arc<Reading>,
         questions: mpsc::Receiver<Question>,
-        remembered_ids: usize,
-        drain_deadline: Duration,
+        limits: Limits,
         check: Check,
         load: Arc<AtomicU64>,
     ) -> Self {
@@ -125,13 +142,13 @@ impl Engine {
             broker,
             reading,
             questions,
-            remembered_ids,
-            drain_deadline,
+            limits,
             metrics: Metrics::register(),
             check,
             load,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             owned: None,
+            notes: None,
             save_every: SAVE_EVERY,
             counted: BTreeMap::new(),
             repeats: BTreeSet::new(),
@@ -142,6 +159,12 @@ impl Engine {
     /// Processes what this instance owns of so many partitions, until told to stop.
     pub(crate) async fn run(mut self, context: &Context, wanted: u16, stop: &CancellationToken) {
         let Some(mut ownership) = self.join(context, wanted, stop).await else { return };
+        self.notes = Some(Notes {
+            store: ownership.notes(),
+            // An instance that is started again may have the same name.
+            me: format!("{} {:016x}", context.instance, rand::random::<u64>()).into(),
+            max_tries: self.limits.poison_tries,
+        });
         while !stop.is_cancelled() {
             match stop.run_until_cancelled(ownership.settle()).await {
                 Some(Ok(())) => {}

@@ -60,8 +60,6 @@ pub(super) struct Rejected<'a> {
 /// of the first.
 pub(super) fn rejection(raw: &Message, event: &Rejected<'_>, rejection: &Rejection) -> NewMessage {
     let Rejected { id: event_id, index, count, with_body } = *event;
-    let source = raw.header(headers::SOURCE).and_then(|name| Source::new(name).ok());
-    let source = source.as_ref().map_or(UNKNOWN_SOURCE, Source::as_str);
     let mut headers = vec![
         (headers::MESSAGE_ID, format!("{event_id}@{}", raw.sequence)),
         (headers::REASON, rejection.reason.as_str().to_owned()),
@@ -82,10 +80,21 @@ pub(super) fn rejection(raw: &Message, event: &Rejected<'_>, rejection: &Rejecti
     let repeated = REPEATED.iter().filter_map(|name| Some((*name, raw.header(name)?.to_owned())));
     headers.extend(repeated);
     NewMessage {
-        subject: format!("ticks.rejected.{source}.{}", rejection.reason),
+        subject: rejection_subject(raw, rejection.reason),
         headers,
         body: if with_body { raw.body.clone() } else { Bytes::new() },
     }
+}
+
+/// The subject of a payload's rejection as poison.
+pub(super) fn poison_subject(raw: &Message) -> String {
+    rejection_subject(raw, Reason::Poison)
+}
+
+fn rejection_subject(raw: &Message, reason: Reason) -> String {
+    let source = raw.header(headers::SOURCE).and_then(|name| Source::new(name).ok());
+    let source = source.as_ref().map_or(UNKNOWN_SOURCE, Source::as_str);
+    format!("ticks.rejected.{source}.{reason}")
 }
 
 /// What became of an event.

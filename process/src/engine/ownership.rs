@@ -20,7 +20,8 @@ use tracing::{debug, info, warn};
 
 use super::{
     balance::Plan,
-    positions::{Position, PositionBucket, PositionStore, key},
+    care::NoteStore,
+    positions::{Position, PositionBucket, PositionStore, key, note_key},
 };
 
 /// The key of how many partitions the positions are of.
@@ -32,6 +33,7 @@ pub(super) struct Ownership {
     me: String,
     count: u16,
     directory: Directory,
+    positions: Bucket,
     /// Nothing where the broker has one writer, who has everything.
     layout: Option<Layout>,
     held: BTreeMap<u16, Lease>,
@@ -59,15 +61,16 @@ impl Ownership {
         let nats = context.nats.clone();
         let directory = Directory::follow(&nats).await?;
         let count = context.broker.partitions(wanted);
-        let layout = match count {
-            None => None,
-            Some(_) => {
-                let positions = nats.positions().await?;
-                Some(Layout { positions, broker: Arc::clone(&context.broker) })
-            }
-        };
+        let positions = nats.positions().await?;
+        let layout = count
+            .map(|_| Layout { positions: positions.clone(), broker: Arc::clone(&context.broker) });
         let (me, count) = (context.instance.to_string(), count.unwrap_or(1));
-        Ok(Self { nats, me, count, directory, layout, held: BTreeMap::new() })
+        Ok(Self { nats, me, count, directory, positions, layout, held: BTreeMap::new() })
+    }
+
+    /// Where it is noted what processes have ended with.
+    pub(super) fn notes(&self) -> Arc<dyn NoteStore> {
+        Arc::new(PositionBucket(self.positions.clone()))
     }
 
     /// Nothing is ours.
@@ -225,6 +228,9 @@ impl Layout {
         }
         for partition in now..before {
             self.positions.delete(&key(partition), None).await?;
+        }
+        for partition in 0..before {
+            self.positions.delete(&note_key(Some(partition)), None).await?;
         }
         self.positions.update(LAYOUT, now.to_string().into(), revision).await?;
         Ok(())

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use nats::{BrokerError, Bucket};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::warn;
+
+use super::care::{Note, NoteStore, Noted};
 
 /// How far a partition is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,18 +48,65 @@ pub(super) fn key(partition: u16) -> String {
     format!("process.{partition}")
 }
 
+/// The key of what is noted of the payloads of a partition, or of those of many symbols.
+pub(super) fn note_key(partition: Option<u16>) -> String {
+    match partition {
+        Some(partition) => format!("process.{partition}.tries"),
+        None => "process.many.tries".to_owned(),
+    }
+}
+
+impl PositionBucket {
+    async fn get<T: Default + DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(T, Option<u64>), BrokerError> {
+        match self.0.get(key).await.map_err(unreachable)? {
+            None => Ok((T::default(), None)),
+            Some((value, revision)) => {
+                let value = serde_json::from_slice(&value).map_err(|fault| {
+                    BrokerError::Refused(format!("{key} in the bucket of positions: {fault}"))
+                })?;
+                Ok((value, Some(revision)))
+            }
+        }
+    }
+
+    async fn set(
+        &self,
+        key: &str,
+        value: &impl Serialize,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BrokerError> {
+        let value = serde_json::to_vec(value).map_err(unreachable)?.into();
+        match revision {
+            Some(revision) => self.0.update(key, value, revision).await,
+            None => self.0.create(key, value).await,
+        }
+        .map_err(unreachable)
+    }
+}
+
+#[async_trait]
+impl NoteStore for PositionBucket {
+    async fn load_note(&self, partition: Option<u16>) -> Result<Noted, BrokerError> {
+        self.get(&note_key(partition)).await
+    }
+
+    async fn save_note(
+        &self,
+        partition: Option<u16>,
+        note: &Note,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.set(&note_key(partition), note, revision).await
+    }
+}
+
 #[async_trait]
 impl PositionStore for PositionBucket {
     async fn load(&self, partition: u16) -> Result<Saved, BrokerError> {
-        match self.0.get(&key(partition)).await.map_err(unreachable)? {
-            None => Ok(Saved::default()),
-            Some((value, revision)) => {
-                let position = serde_json::from_slice(&value).map_err(|fault| {
-                    BrokerError::Refused(format!("the position of partition {partition}: {fault}"))
-                })?;
-                Ok((position, Some(revision)))
-            }
-        }
+        self.get(&key(partition)).await
     }
 
     async fn save(
@@ -66,13 +115,7 @@ impl PositionStore for PositionBucket {
         position: Position,
         revision: Option<u64>,
     ) -> Result<Option<u64>, BrokerError> {
-        let value = serde_json::to_vec(&position).map_err(unreachable)?.into();
-        let key = key(partition);
-        match revision {
-            Some(revision) => self.0.update(&key, value, revision).await,
-            None => self.0.create(&key, value).await,
-        }
-        .map_err(unreachable)
+        self.set(&key(partition), &position, revision).await
     }
 }
 
@@ -114,6 +157,11 @@ impl Progress {
                 *position = Position { raw: 0, ..stored };
             }
         }
+    }
+
+    /// The payload up to which each partition is done.
+    pub(super) fn reached(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.saved.iter().map(|(partition, (position, _))| (*partition, position.raw))
     }
 
     /// The position of a partition, where it is one of ours.

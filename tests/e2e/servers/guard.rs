@@ -140,7 +140,8 @@ impl Guard {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    fn has_ended(&self) -> bool {
+    /// Whether the server has ended.
+    pub(crate) fn has_ended(&self) -> bool {
         self.directory.join("ended").exists()
     }
 

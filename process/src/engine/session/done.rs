@@ -58,7 +58,7 @@ impl Session<'_> {
     async fn drain(&mut self) -> Result<(), BrokerError> {
         self.ticks.clear();
         self.rejections.clear();
-        let deadline = self.engine.drain_deadline;
+        let deadline = self.engine.limits.drain_deadline;
         let receipts = async {
             while !self.in_flight.is_empty() {
                 let receipt = self.publisher.confirmed().await?;

@@ -35,6 +35,8 @@ impl Session<'_> {
             }
         };
         let mut fates = self.fates(message.sequence).await?;
+        let given_up = self.weigh(&message, home, &fates).await?;
+        let is_decoded = given_up.is_none();
         let symbol = subject::symbol_of_raw(&message.subject);
         let raw = RawTick::from_message(|name| message.header(name), symbol, message.body.clone());
         let mut pending = Pending {
@@ -48,7 +50,10 @@ impl Session<'_> {
             events: 1,
         };
         match raw {
-            Ok(raw) => self.judge(&message, &raw, home, &mut fates, &mut pending),
+            Ok(raw) => match given_up {
+                None => self.judge(&message, &raw, home, &mut fates, &mut pending),
+                Some(why) => self.give_up(&message, &raw, home, why, fates, &mut pending),
+            },
             Err(fault) => {
                 let id = message.header(headers::MESSAGE_ID).map_or_else(
                     || event_id(&format!("{}:{}", subject::TICKS_RAW, message.sequence), 0),
@@ -59,6 +64,9 @@ impl Session<'_> {
             }
         }
         self.pending.push_back(pending);
+        if is_decoded {
+            self.survive(&message, home).await?;
+        }
         self.finish();
         Ok(())
     }
@@ -74,7 +82,7 @@ impl Session<'_> {
         let mut events = std::mem::take(&mut self.engine.events);
         self.engine.reading.decoder.decode(raw, &mut events);
         pending.events = events.len();
-        let only = message.header(headers::RETRY_EVENT).and_then(|index| index.parse().ok());
+        let only = only_event(message);
         if let Some(only) = only.filter(|only| *only >= events.len()) {
             let detail = format!("the payload holds no event {only} any more");
             let (id, rejection) =
@@ -155,7 +163,7 @@ impl Session<'_> {
         }
     }
 
-    fn reject(
+    pub(super) fn reject(
         &mut self,
         message: &Message,
         (id, index): (&str, usize),
@@ -193,4 +201,9 @@ impl Session<'_> {
     pub(super) fn taken(&self) -> u64 {
         self.finished + self.pending.len() as u64
     }
+}
+
+/// The only event of a payload that is meant, where it comes once more.
+pub(super) fn only_event(message: &Message) -> Option<usize> {
+    message.header(headers::RETRY_EVENT).and_then(|index| index.parse().ok())
 }

@@ -1,5 +1,6 @@
 //! One session: from taking over the streams to the first error.
 
+mod careful;
 mod done;
 mod judging;
 mod peeked;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Engine,
+    care::Care,
     input::{Input, Share},
     output::Fate,
     ownership::Owned,
@@ -53,6 +55,8 @@ pub(super) struct Session<'a> {
     share: Option<Share>,
     /// `None` once no payload is left that an earlier session has worked on.
     recovery: Option<Recovery>,
+    /// `None` where no process has ended before.
+    care: Option<Care>,
     state: State,
     /// Payloads not done with, in order. Bounded by [`MAX_PENDING`].
     pending: VecDeque<Pending>,
@@ -113,7 +117,7 @@ struct Held {
 impl<'a> Session<'a> {
     /// Takes over what it writes, and what it reads.
     pub(super) async fn open(engine: &'a mut Engine) -> Result<Self, BrokerError> {
-        let state = State::new(engine.remembered_ids);
+        let state = State::new(engine.limits.remembered_ids);
         match engine.owned.clone() {
             Some(owned) => Self::open_share(engine, owned, state).await,
             None => Self::open_whole(engine, state).await,
@@ -128,10 +132,15 @@ impl<'a> Session<'a> {
         let mut consumer = broker.consumer(&PROCESS).await?;
         engine.check.pass();
         let first = consumer.next().await?;
+        let before = std::iter::once((0, first.sequence - 1));
+        let care = match Care::begin(engine.notes.as_ref(), before, first.sequence).await? {
+            Some(care) => Some(care.up_to(broker.state(Stream::Raw).await?.last_sequence)),
+            None => None,
+        };
         let outliers = engine.reading.rules.rejects_outliers();
         let recovery = Recovery::open(&*broker, &first, &mut state, outliers).await?;
         let input = Input::Whole(consumer);
-        let mut session = Self::begin(engine, publisher, input, None, recovery, state);
+        let mut session = Self::begin(engine, publisher, input, None, recovery, care, state);
         session.take(first).await?;
         Ok(session)
     }
@@ -151,6 +160,7 @@ impl<'a> Session<'a> {
         let ticks = broker.state(Stream::Ticks).await?.last_sequence;
         let rejected = broker.state(Stream::Rejected).await?.last_sequence;
         progress.begin_anew_behind(newest_payload, Position { raw: 0, ticks, rejected });
+        let care = Care::begin(engine.notes.as_ref(), progress.reached(), newest_payload).await?;
         let outliers = engine.reading.rules.rejects_outliers();
         let recovery =
             Recovery::load(&*broker, &progress, partitions.count, &mut state, outliers).await?;
@@ -160,7 +170,7 @@ impl<'a> Session<'a> {
         engine.check.pass();
         let recovered = recovery.newest_payload();
         let share = Share { partitions, progress, recovered, stored: least };
-        Ok(Self::begin(engine, publisher, input, Some(share), recovery, state))
+        Ok(Self::begin(engine, publisher, input, Some(share), recovery, care, state))
     }
 
     fn begin(
@@ -169,6 +179,7 @@ impl<'a> Session<'a> {
         input: Input,
         share: Option<Share>,
         recovery: Recovery,
+        care: Option<Care>,
         state: State,
     ) -> Self {
         let seen = share.as_ref().map_or(0, |share| share.stored.raw);
@@ -178,6 +189,7 @@ impl<'a> Session<'a> {
             input,
             share,
             recovery: Some(recovery),
+            care,
             state,
             pending: VecDeque::new(),
             finished: 0,
@@ -207,7 +219,8 @@ impl<'a> Session<'a> {
             if self.repeated {
                 return self.end().await;
             }
-            let has_room = self.ticks.is_empty()
+            let has_room = self.is_calm()
+                && self.ticks.is_empty()
                 && self.in_flight.len() + self.rejections.len() < MAX_IN_FLIGHT
                 && self.pending.len() < MAX_PENDING;
             tokio::select! {

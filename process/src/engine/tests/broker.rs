@@ -16,7 +16,10 @@ use nats::{
 use schemas::headers;
 use tokio_util::sync::CancellationToken;
 
-use super::super::positions::{Position, PositionStore, Saved};
+use super::super::{
+    care::{Note, NoteStore, Noted, Notes},
+    positions::{Position, PositionStore, Saved},
+};
 use crate::testing::{Calls, Failure, answer};
 
 /// How many messages are in flight before the first receipt comes, if there are so many.
@@ -73,6 +76,9 @@ pub(super) struct State {
     /// How often the fence of a partition was raised.
     fences: BTreeMap<u16, u64>,
     positions: BTreeMap<u16, (Position, u64)>,
+    notes: BTreeMap<Option<u16>, (Note, u64)>,
+    /// How many processes there were.
+    processes: usize,
     stores: [Stores; 2],
     calls: Calls,
     /// Sent by a session that is gone.
@@ -96,6 +102,8 @@ impl Fake {
             acknowledged: 0,
             fences: BTreeMap::new(),
             positions: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            processes: 0,
             stores,
             calls: Calls { made: 0, failure },
             late: Vec::new(),
@@ -107,6 +115,14 @@ impl Fake {
     /// Somebody deletes the stream of payloads, and it is made anew with these.
     pub(super) fn begin_anew(&self, raw: &[super::Raw]) {
         self.state().raw = stored(raw);
+    }
+
+    /// The notes of one more process.
+    pub(super) fn notes(&self) -> Notes {
+        let mut state = self.state();
+        state.processes += 1;
+        let me = format!("process {}", state.processes).into();
+        Notes { store: Arc::new(self.clone()), me, max_tries: super::TRIES }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -251,14 +267,23 @@ impl Broker for Fake {
         subjects: &[String],
         start: Start,
     ) -> Result<Box<dyn Reader>, BrokerError> {
-        assert!(subjects.is_empty());
-        let Start::Sequence(next) = start else { panic!("the engine starts at sequences") };
+        let next = match start {
+            Start::Sequence(next) => next,
+            // All there is was stored at the same time.
+            Start::Time(_) => 1,
+        };
         self.call(|_| ())?;
-        Ok(Box::new(FakeReader { broker: self.clone(), stream, next }))
+        let subjects = subjects.to_vec();
+        Ok(Box::new(FakeReader { broker: self.clone(), stream, subjects, next }))
     }
 
-    async fn last(&self, stream: Stream, _: &str) -> Result<Option<Message>, BrokerError> {
-        self.call(|state| state.stream(stream).last().cloned())
+    async fn last(&self, stream: Stream, pattern: &str) -> Result<Option<Message>, BrokerError> {
+        self.call(|state| {
+            let mut newest_first = state.stream(stream).iter().rev();
+            newest_first
+                .find(|message| [stream.subjects(), &message.subject].contains(&pattern))
+                .cloned()
+        })
     }
 
     async fn newest_per_subject(
@@ -385,15 +410,20 @@ impl Consumer for FakeConsumer {
 struct FakeReader {
     broker: Fake,
     stream: Stream,
+    /// Only these, where there are any.
+    subjects: Vec<String>,
     next: u64,
 }
 
 #[async_trait]
 impl Reader for FakeReader {
     async fn next(&mut self) -> Result<Message, BrokerError> {
+        let Self { subjects, .. } = self;
+        let is_wanted =
+            |message: &&Message| subjects.is_empty() || subjects.contains(&message.subject);
         let next = usize::try_from(self.next - 1).unwrap();
         let message = self.broker.call(|state| {
-            let message = state.stream(self.stream).get(next).cloned();
+            let message = state.stream(self.stream).iter().skip(next).find(is_wanted).cloned();
             if message.is_none() && self.stream == Stream::Raw {
                 state.exhaust();
             }
@@ -403,8 +433,35 @@ impl Reader for FakeReader {
             assert_eq!(self.stream, Stream::Raw, "of its output the engine reads what is there");
             return pending().await;
         };
-        self.next += 1;
+        self.next = message.sequence + 1;
         Ok(message)
+    }
+}
+
+#[async_trait]
+impl NoteStore for Fake {
+    async fn load_note(&self, partition: Option<u16>) -> Result<Noted, BrokerError> {
+        self.call(|state| match state.notes.get(&partition) {
+            Some((note, revision)) => (note.clone(), Some(*revision)),
+            None => (Note::default(), None),
+        })
+    }
+
+    async fn save_note(
+        &self,
+        partition: Option<u16>,
+        note: &Note,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BrokerError> {
+        self.call(|state| {
+            let current = state.notes.get(&partition).map(|(_, revision)| *revision);
+            if current != revision {
+                return None;
+            }
+            let next = revision.unwrap_or_default() + 1;
+            state.notes.insert(partition, (note.clone(), next));
+            Some(next)
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! A crash at every call of the broker: whatever was in flight, nothing is lost, doubled or swapped.
 
 mod broker;
+mod death;
 mod peeking;
 mod takeover;
 
@@ -22,6 +23,9 @@ use tokio::runtime;
 
 use super::*;
 use broker::{Fake, Stores};
+
+/// How often a payload is tried that processes end with.
+const TRIES: u32 = 3;
 
 type Raw = (String, Headers, &'static [u8]);
 
@@ -119,8 +123,10 @@ fn engine(broker: &Fake, remembered_ids: usize, outlier: Action) -> Engine {
         decimal_separator: NumberFormat::Point,
         ..HtmlSite::default()
     };
+    let mut decoder = Decoder::new("USD", &[site], &[]).unwrap();
+    decoder.harm = death::of;
     let reading = Reading {
-        decoder: Decoder::new("USD", &[site], &[]).unwrap(),
+        decoder,
         rules: Rules {
             config: RulesConfig { outlier, ..RulesConfig::default() },
             max_future: SignedDuration::from_secs(5),
@@ -128,15 +134,16 @@ fn engine(broker: &Fake, remembered_ids: usize, outlier: Action) -> Engine {
             listings: Listings::default(),
         },
     };
-    Engine::new(
+    let mut engine = Engine::new(
         Arc::new(broker.clone()),
         Arc::new(reading),
         peek::channel(1).1,
-        remembered_ids,
-        Duration::from_secs(1),
+        Limits { remembered_ids, poison_tries: TRIES, drain_deadline: Duration::from_secs(1) },
         Health::default().check("pipeline"),
         Arc::default(),
-    )
+    );
+    engine.notes = Some(broker.notes());
+    engine
 }
 
 /// Runs sessions until every payload is acknowledged. A `reborn` engine starts as a new process does.

@@ -15,7 +15,7 @@ pub(super) const COUNT: u16 = 5;
 const NVDA: &[u8] = br#"{"symbol":"NVDA","price":"7","ts":"2024-01-01T00:00:00Z"}"#;
 
 /// Payloads of three partitions and of many symbols, each kind again, with events that come twice.
-fn payloads() -> Vec<Raw> {
+pub(super) fn payloads() -> Vec<Raw> {
     let of = |symbol: &str, id: &str, body| raw_of(id, Format::Sim, body, Symbol::new(symbol).ok());
     let page = |id| raw_of(id, Format::Html, PAGE, None);
     vec![
@@ -36,14 +36,14 @@ fn payloads() -> Vec<Raw> {
 }
 
 /// Who owns what, one after the other.
-type Ages = [&'static [&'static [u16]]];
+pub(super) type Ages = [&'static [&'static [u16]]];
 
 /// All are one's; it dies, and two share them.
-const JOIN: &Ages = &[&[&[0, 1, 2, 3, 4]], &[&[0, 1], &[2, 3, 4]]];
+pub(super) const JOIN: &Ages = &[&[&[0, 1, 2, 3, 4]], &[&[0, 1], &[2, 3, 4]]];
 /// Two share them; when one dies, the other has all.
-const LEAVE: &Ages = &[&[&[0, 2], &[1, 3, 4]], &[&[0, 1, 2, 3, 4]]];
+pub(super) const LEAVE: &Ages = &[&[&[0, 2], &[1, 3, 4]], &[&[0, 1, 2, 3, 4]]];
 /// Two share them, and everything changes hands.
-const SWAP: &Ages = &[&[&[0, 1], &[2, 3, 4]], &[&[2, 3, 4], &[0, 1]]];
+pub(super) const SWAP: &Ages = &[&[&[0, 1], &[2, 3, 4]], &[&[2, 3, 4], &[0, 1]]];
 
 /// An engine that owns some partitions, which saves its positions whenever it can.
 pub(super) fn owner(broker: &Fake, own: &[u16], remembered_ids: usize, outlier: Action) -> Engine {
@@ -58,7 +58,12 @@ pub(super) fn owner(broker: &Fake, own: &[u16], remembered_ids: usize, outlier: 
 
 /// Runs the owners of one age after the other until every partition is done; an age ends when one of
 /// its owners fails. How many sessions failed.
-async fn process(broker: &Fake, ages: &Ages, remembered_ids: usize, outlier: Action) -> usize {
+pub(super) async fn process(
+    broker: &Fake,
+    ages: &Ages,
+    remembered_ids: usize,
+    outlier: Action,
+) -> usize {
     let mut failed = 0;
     for age in ages.iter().chain(std::iter::repeat(&ages[ages.len() - 1])) {
         let mut owners: Vec<_> =
@@ -82,7 +87,7 @@ async fn process(broker: &Fake, ages: &Ages, remembered_ids: usize, outlier: Act
 }
 
 /// What each partition has in a stream, in order.
-fn by_partition(stream: &[Message]) -> BTreeMap<u16, Vec<(u64, String)>> {
+pub(super) fn by_partition(stream: &[Message]) -> BTreeMap<u16, Vec<(u64, String)>> {
     let mut partitions = BTreeMap::<_, Vec<_>>::new();
     for message in stream {
         let stored = Stored::read(message).unwrap();

@@ -12,9 +12,10 @@
 //! fairness, and while NATS is there no safety rests on it.
 //!
 //! **While NATS is away** an instance takes what it has reserved, and of what was left when it last read
-//! the record its share: all together take no more than was left. Only where its share of a minute is
-//! too small for any request it takes one all the same, as seldom as that share says. What it takes is
-//! saved when NATS is back.
+//! the record its share: all together take no more than was left, but for what another took since then,
+//! a second before at most. Only where its share of a minute is too small for any request it takes one
+//! all the same, as seldom as that share says. What it takes is saved when NATS is back, and where others
+//! have a share nothing more is reserved until they had the time to do so, too.
 //!
 //! Times are those of the instances' clocks, which have to agree as well as a provider's and ours.
 
@@ -54,12 +55,17 @@ pub(crate) const AHEAD: Duration = Duration::from_secs(3);
 /// How often the record is written at most.
 const PACE: Duration = Duration::from_secs(1);
 
-/// How often the record is read at least, so that what the others have taken is known when NATS goes.
+/// How often the record is read at least: where others have a share, once a second, so that what they
+/// have taken is known when NATS goes.
 const REFRESH: Duration = Duration::from_secs(5);
+const REFRESH_SHARED: Duration = PACE;
 
 /// How long a reservation holds, and how long it holds still when it is renewed.
 const RESERVED_MS: i64 = 15_000;
 const RENEW_MS: i64 = 9_000;
+
+/// How long after NATS was away all who have a share have saved what they took meanwhile.
+const ALL_SAVED_AFTER: Duration = Duration::from_secs(15);
 
 /// How long the record may take to be read or written.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -86,6 +92,8 @@ struct State {
     book: Book,
     /// The record cannot be read or written.
     is_away: bool,
+    /// Others may not have saved yet what they took while NATS was away.
+    incomplete_until: Option<Instant>,
 }
 
 impl Account {
@@ -100,7 +108,13 @@ impl Account {
         Self {
             name,
             is_limited: per_minute > 0 || per_day > 0,
-            state: Mutex::new(State { share, wishes: Vec::new(), book, is_away: false }),
+            state: Mutex::new(State {
+                share,
+                wishes: Vec::new(),
+                book,
+                is_away: false,
+                incomplete_until: None,
+            }),
             store: OnceLock::new(),
             changed: Notify::new(),
             wanted: Notify::new(),
@@ -210,7 +224,11 @@ impl Account {
         let Some(store) = self.store.get() else { return pending().await };
         let mut read_at = None;
         loop {
-            let is_known = read_at.is_some_and(|at: Instant| at.elapsed() < REFRESH);
+            let refresh = match self.state().share.is_whole() {
+                true => REFRESH,
+                false => REFRESH_SHARED,
+            };
+            let is_known = read_at.is_some_and(|at: Instant| at.elapsed() < refresh);
             if !is_known {
                 read_at = Some(Instant::now());
             }
@@ -222,7 +240,7 @@ impl Account {
                 sleep(PACE).await;
             }
             tokio::select! {
-                () = sleep(done.again) => {}
+                () = sleep(done.again.min(refresh)) => {}
                 () = self.wanted.notified() => {}
             }
         }
@@ -256,10 +274,7 @@ impl Account {
                 }
             }
             let now_ms = store.now_ms();
-            let Draft { write, free_at_ms } = {
-                let State { wishes, book, .. } = &mut *self.state();
-                book.draft(wishes, now_ms)
-            };
+            let Draft { write, free_at_ms } = self.state().draft(now_ms);
             let again = free_at_ms.map_or(REFRESH, |at| {
                 let wait = u64::try_from(at - now_ms).unwrap_or(0);
                 Duration::from_millis(wait).clamp(PACE, REFRESH)
@@ -299,6 +314,17 @@ impl Account {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn draft(&mut self, now_ms: i64) -> Draft {
+        let now = Instant::now();
+        if self.is_away && !self.share.is_whole() {
+            self.incomplete_until = Some(now + ALL_SAVED_AFTER);
+        }
+        let is_complete = self.incomplete_until.is_none_or(|until| until <= now);
+        self.book.draft(if is_complete { &self.wishes } else { &[] }, now_ms)
     }
 }
 

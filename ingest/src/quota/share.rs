@@ -29,6 +29,12 @@ impl Share {
         self.windows().for_each(|window| window.share(ours, all, largest));
     }
 
+    /// Whether nobody else has a part.
+    pub(super) fn is_whole(&self) -> bool {
+        let (ours, all) = self.part;
+        ours >= all
+    }
+
     /// Our part of so much.
     pub(super) fn part(&self, whole: u32) -> u32 {
         let (ours, all) = self.part;

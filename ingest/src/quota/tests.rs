@@ -237,20 +237,27 @@ async fn whoever_comes_and_goes_no_minute_has_more_than_the_account_and_little_l
 async fn while_nats_is_away_all_together_take_what_was_left() {
     let (shelf, taken) = (Shelf::new(), Taken::default());
     let start = |part| Instance::start(&shelf, &taken, (8, 40), part);
+    let first = start(ALL);
+    pass(130).await;
+    first.kill();
+    // These have taken nothing themselves, and know from the record what is left.
     let (a, b) = (start((5, 8)), start((3, 8)));
-    pass(70).await;
+    pass(5).await;
     shelf.go_away(true);
     let before = taken.count();
+    assert!((16..=30).contains(&before), "{before}");
     pass(60 * 60).await;
     let meanwhile = taken.count() - before;
-    assert!(meanwhile >= 18, "they go on: {meanwhile} after {before}");
+    assert!(meanwhile >= 8, "they go on: {meanwhile} after {before}");
     shelf.go_away(false);
-    pass(12 * 60 * 60).await;
+    pass(10 * 60).await;
     assert!(taken.most_within(MINUTE) <= 8, "{}", taken.most_within(MINUTE));
     assert!(taken.most_within(DAY) <= 40, "{}", taken.most_within(DAY));
-    assert!(taken.count() >= 38, "{}", taken.count());
+    assert!(taken.count() >= 36, "{}", taken.count());
+    // What the killed one had reserved counts, too.
     let known = shelf.inner().record.clone();
-    assert_eq!(known.taken.counted(Span::Day, shelf.now_ms()) as usize, taken.count());
+    let known = known.taken.counted(Span::Day, shelf.now_ms()) as usize;
+    assert!((taken.count()..=40).contains(&known), "{known} of {}", taken.count());
     a.kill();
     b.kill();
 }

@@ -1,11 +1,13 @@
 //! `lizards bench`: benchmarks, each of which compares several things in one run.
 //!
+//! - [`cores`]: a core of its own for what is measured.
 //! - [`process`]: processes under measurement, and what they used.
 //! - [`trades`]: what is published.
 //! - [`stored`]: what has arrived.
 //! - [`rates`], [`statistics`]: what several runs say together.
 //! - [`table`]: how it is shown.
 
+mod cores;
 mod fanout;
 mod ingest;
 mod process;

@@ -43,8 +43,16 @@ pub(super) fn table(what: &str, rows: &[Row]) -> Table {
     let best = rows.iter().filter(|row| row.name.starts_with("bare"));
     let best = best.map(|row| row.per_sec.median).fold(0.0, f64::max);
     let own = format!("{what} µs");
-    let head =
-        [what, "messages/s", "least", "greatest", "of the best bare", "server µs", own.as_str()];
+    let head = [
+        what,
+        "messages/s",
+        "least",
+        "greatest",
+        "of the best bare",
+        "server µs",
+        "server's cores",
+        own.as_str(),
+    ];
     let mut table = Table::new(&head);
     for row in rows {
         let share = if best > 0.0 { row.per_sec.median / best * 100.0 } else { f64::NAN };
@@ -55,6 +63,7 @@ pub(super) fn table(what: &str, rows: &[Row]) -> Table {
             format!("{:.0}", row.per_sec.greatest),
             if share.is_nan() { String::new() } else { format!("{share:.0} %") },
             format!("{:.1}", row.server_us.median),
+            format!("{:.2}", row.server_us.median * row.per_sec.median / 1e6),
             format!("{:.1}", row.target_us.median),
         ]);
     }

@@ -5,7 +5,6 @@
 //! of a nats-server on the others. A payload that is lost, doubled or altered fails the run.
 
 mod bare;
-mod cores;
 mod lateness;
 mod load;
 mod provider;
@@ -21,6 +20,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::{
+    bench::cores,
     config::Config,
     print::{complain, print},
 };

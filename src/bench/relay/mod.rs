@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::{
-    bench::{rates::Row, trades},
+    bench::{cores, rates::Row, trades},
     config::Config,
     print::{complain, print},
 };
@@ -58,6 +58,8 @@ pub(crate) enum What {
     Rate,
     /// The same with 10 and with 20,000 symbols
     Symbols,
+    /// The same with a core that only nats-server uses: who then is the limit?
+    Apart,
     /// From before a payload is published until its tick is received, at 1,000 a second
     Delay,
     /// The memory of a processor that works for a time
@@ -92,7 +94,8 @@ pub(crate) async fn run(options: &Options, config: &Config) -> Result<()> {
     ensure!(options.repeat > 0 && options.messages > 1, "this would measure nothing");
     let mut report = Report::default();
     let what = match options.only.as_slice() {
-        [] => &[What::Rate, What::Symbols, What::Delay],
+        // Last what moves us from a core, for good.
+        [] => &[What::Rate, What::Symbols, What::Delay, What::Apart],
         only => only,
     };
     for what in what {
@@ -100,6 +103,7 @@ pub(crate) async fn run(options: &Options, config: &Config) -> Result<()> {
             What::Rate => rate(options, config, &mut report).await?,
             What::Symbols => symbols(options, config, &mut report).await?,
             What::Delay => delays(options, config, &mut report).await?,
+            What::Apart => apart(options, config, &mut report).await?,
             What::Memory => memory(options, config, &mut report).await?,
         }
     }
@@ -111,10 +115,24 @@ pub(crate) async fn run(options: &Options, config: &Config) -> Result<()> {
 }
 
 async fn rate(options: &Options, config: &Config, report: &mut Report) -> Result<()> {
+    compare(What::Rate, None, options, config, report).await
+}
+
+async fn apart(options: &Options, config: &Config, report: &mut Report) -> Result<()> {
+    compare(What::Apart, cores::clear_the_last()?, options, config, report).await
+}
+
+async fn compare(
+    what: What,
+    server_core: Option<usize>,
+    options: &Options,
+    config: &Config,
+    report: &mut Report,
+) -> Result<()> {
     let rows = trades::read(options.file.as_deref(), options.messages)?;
     let targets = [Target::Futures, Target::Inbox, Target::Ours(1), Target::Ours(2)];
-    let rows = in_turn(options, config, &targets, &[&rows; 4]).await?;
-    let section = Section { what: What::Rate, rows };
+    let rows = in_turn(options, config, server_core, &targets, &[&rows; 4]).await?;
+    let section = Section { what, rows };
     print(&section)?;
     report.sections.push(section);
     Ok(())
@@ -122,7 +140,7 @@ async fn rate(options: &Options, config: &Config, report: &mut Report) -> Result
 
 async fn symbols(options: &Options, config: &Config, report: &mut Report) -> Result<()> {
     let (few, many) = (trades::made(options.messages, 10), trades::made(options.messages, 20_000));
-    let mut rows = in_turn(options, config, &[Target::Ours(1); 2], &[&few, &many]).await?;
+    let mut rows = in_turn(options, config, None, &[Target::Ours(1); 2], &[&few, &many]).await?;
     for (row, symbols) in rows.iter_mut().zip(["10", "20,000"]) {
         row.name = format!("ours, {symbols} symbols");
     }
@@ -136,13 +154,18 @@ async fn symbols(options: &Options, config: &Config, report: &mut Report) -> Res
 async fn in_turn(
     options: &Options,
     config: &Config,
+    server_core: Option<usize>,
     targets: &[Target],
     payloads: &[&Vec<String>],
 ) -> Result<Vec<Row>> {
     let mut runs = vec![Vec::new(); targets.len()];
     for turn in 1..=options.repeat {
         for ((target, payloads), runs) in targets.iter().zip(payloads).zip(&mut runs) {
-            let run = Rig::start(*target, config).await?.measure(payloads).await;
+            let rig = Rig::start(*target, config).await?;
+            if let Some(core) = server_core {
+                rig.move_server_to(core)?;
+            }
+            let run = rig.measure(payloads).await;
             let run = run.with_context(|| target.name())?;
             let (turns, name) = (options.repeat, target.name());
             complain(format_args!("{turn}/{turns}: {name}: {:.0}/s", run.per_sec));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{Target, bare};
 use crate::{
     bench::{
+        cores,
         process::{CpuTime, Program, resident_bytes, variable},
         rates::Run,
         stored, trades,
@@ -98,6 +99,11 @@ impl Rig {
         let holders = self.nats.holders(&keys).await?;
         let owners: std::collections::BTreeSet<_> = holders.iter().flatten().collect();
         Ok(holders.iter().all(Option::is_some) && owners.len() == usize::from(count))
+    }
+
+    /// From now on its nats-server runs on this core.
+    pub(super) fn move_server_to(&self, core: usize) -> Result<()> {
+        cores::move_to(core, self.server.pid())
     }
 
     /// Stores the payloads while the target is halted, and lets it go.

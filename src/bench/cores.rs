@@ -1,4 +1,4 @@
-//! A core of its own for the target.
+//! A core of its own for what is measured.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use crate::print::complain;
 
 /// Moves this process, and what it starts from now on, to all cores but the last, and tells that one.
 /// Where there is only one, all share it, and nothing is told.
-pub(super) fn clear_the_last() -> Result<Option<usize>> {
+pub(crate) fn clear_the_last() -> Result<Option<usize>> {
     let status = fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let cores = parse(list.unwrap_or_default()).context("which cores there are")?;
@@ -20,13 +20,23 @@ pub(super) fn clear_the_last() -> Result<Option<usize>> {
         return Ok(None);
     };
     let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+    allow(process::id(), &others.join(","))?;
+    Ok(Some(*last))
+}
+
+/// Moves a process to a core.
+pub(crate) fn move_to(core: usize, pid: u32) -> Result<()> {
+    allow(pid, &core.to_string())
+}
+
+fn allow(pid: u32, cores: &str) -> Result<()> {
     let moved = Command::new("taskset")
-        .args(["-acp", &others.join(","), &process::id().to_string()])
+        .args(["-acp", cores, &pid.to_string()])
         .stdout(Stdio::null())
         .status()
         .context("taskset (of util-linux) is needed")?;
     ensure!(moved.success(), "taskset: {moved}");
-    Ok(Some(*last))
+    Ok(())
 }
 
 /// A list of cores as the kernel writes it, `0-3,8`.

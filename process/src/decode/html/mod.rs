@@ -3,13 +3,14 @@
 
 mod charset;
 mod field;
+mod page;
 #[cfg(test)]
 mod tests;
 
 use schemas::{
     HtmlField, HtmlSite, NumberFormat, RawTick, Rejection, Symbol, TickKind, TimeFormat,
 };
-use scraper::{ElementRef, Html, Selector};
+use scraper::{ElementRef, Selector};
 
 use super::{Decoded, Event, MAX_EVENTS, invalid, malformed, number::Numbers, text, too_many};
 use crate::Error;
@@ -83,7 +84,12 @@ impl Site {
     }
 
     pub(super) fn decode(&self, raw: &RawTick, events: &mut Vec<Event>) {
-        let page = Html::parse_document(&charset::text(&raw.body, &raw.content_type));
+        let text = charset::text(&raw.body, &raw.content_type);
+        let Some(page) = page::parse(&text) else {
+            let most = page::max_nodes(&text);
+            let fault = format!("the page has more than {most} elements and texts, many left open");
+            return events.push(Err(malformed(fault)));
+        };
         let Some(of_site) = &self.rows else {
             let row = page.root_element();
             let written = self.price.written(row);

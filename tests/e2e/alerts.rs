@@ -8,10 +8,7 @@ use std::{
 use axum::http::HeaderMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use nats::{
-    Broker, Exclusivity, JetStream, NewMessage, Publisher, Start,
-    topology::{Stream, StreamsConfig},
-};
+use nats::{Broker, Exclusivity, NewMessage, Publisher, Start, topology::Stream};
 use reqwest::Client;
 use ring::hmac;
 use schemas::{
@@ -24,9 +21,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
+    brokers::{jetstream, rabbit},
     eventually::eventually,
     lizards::{Installation, Registry},
-    servers::{self, NatsServer},
+    servers::{self, NatsServer, rabbitmq},
     subscriber::{connect, next, send},
 };
 
@@ -124,12 +122,29 @@ async fn stored(broker: &dyn Broker) -> Vec<Alert> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crossing_fires_once_although_its_judge_is_killed() {
-    servers::install_crypto();
     let nats = NatsServer::start().await;
+    let registry = Registry::at(&nats.url()).await;
+    let broker = jetstream(&registry).await;
+    cross_and_kill(Installation::at(&nats.url()), registry, &*broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crossing_fires_once_over_rabbitmq_although_its_judge_is_killed() {
+    let (nats, host) = (NatsServer::start().await, rabbitmq().await);
+    let registry = Registry::at(&nats.url()).await;
+    let broker = rabbit(&host.url).await;
     let mut installation = Installation::at(&nats.url());
+    installation.set("broker.kind", "rabbitmq");
+    installation.set("broker.rabbitmq_url", &host.url);
+    cross_and_kill(installation, registry, &*broker).await;
+}
+
+/// Sets a rule, crosses its price, and kills its judge between two crossings.
+async fn cross_and_kill(mut installation: Installation, registry: Registry, broker: &dyn Broker) {
+    servers::install_crypto();
     installation.set("process.alerts.allow_private_webhooks", true);
     let receiver = Receiver::start().await;
-    let registry = Arc::new(Registry::at(&nats.url()).await);
+    let registry = Arc::new(registry);
     let _others = ["provide", "gateway"].map(|role| installation.role(role));
     let mut process = installation.role("process");
     let door = format!("http://{}", registry.address("gateway").await);
@@ -168,7 +183,6 @@ async fn a_crossing_fires_once_although_its_judge_is_killed() {
         .await
     };
 
-    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
     let publisher = broker.publisher(&[Stream::Raw], Exclusivity::Shared).await.expect("NATS");
     let mut provider = Provider { publisher, sent: 0 };
     for price in ["199", "201", "202"] {
@@ -187,7 +201,7 @@ async fn a_crossing_fires_once_although_its_judge_is_killed() {
     let second = alert().await;
     assert_eq!(second.value.to_string(), "200.01");
     let first_id = first.id.clone();
-    assert_eq!(stored(&broker).await, [first, second.clone()]);
+    assert_eq!(stored(broker).await, [first, second.clone()]);
     eventually(PATIENCE, "the rule says so", async || {
         (show().await?.status?.last_alert? == second.id).then_some(())
     })

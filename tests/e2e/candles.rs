@@ -3,19 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use nats::{
-    Broker, JetStream, Start,
-    topology::{Stream, StreamsConfig},
-};
+use nats::{Broker, Start, topology::Stream};
 use schemas::{
     Candle, CandleInterval, CandleUpdate, ClientMessage, ServerMessage, Subscribe, http::Candles,
     subject,
 };
 
 use crate::{
+    brokers::{jetstream, rabbit},
     eventually::eventually,
     lizards::{Installation, Registry},
-    servers::{self, NatsServer},
+    servers::{self, NatsServer, rabbitmq},
     subscriber::{connect, next, send},
     trades::Trades,
 };
@@ -51,14 +49,31 @@ async fn stored(provide: &str, symbol: &str, interval: CandleInterval) -> Option
 #[tokio::test(flavor = "multi_thread")]
 async fn those_of_the_stream_are_those_of_the_store_although_their_maker_is_killed() {
     let nats = NatsServer::start().await;
+    let registry = Registry::at(&nats.url()).await;
+    let broker = jetstream(&registry).await;
+    make_and_kill(Installation::at(&nats.url()), registry, &*broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_rabbitmq_they_are_the_same() {
+    let (nats, host) = (NatsServer::start().await, rabbitmq().await);
+    let registry = Registry::at(&nats.url()).await;
+    let broker = rabbit(&host.url).await;
     let mut installation = Installation::at(&nats.url());
+    installation.set("broker.kind", "rabbitmq");
+    installation.set("broker.rabbitmq_url", &host.url);
+    make_and_kill(installation, registry, &*broker).await;
+}
+
+/// Replays trades, and kills who makes candles of them three times.
+async fn make_and_kill(mut installation: Installation, registry: Registry, broker: &dyn Broker) {
     let trades = Trades::from_the_open(20_000).spoil_every(100);
     let file = trades.write(installation.folder());
     installation.set("ingest.sources", "file");
     installation.set("ingest.file.path", file.display());
     // About 6 minutes of trades in about 18 seconds.
     installation.set("ingest.file.speed", "20x");
-    let registry = Arc::new(Registry::at(&nats.url()).await);
+    let registry = Arc::new(registry);
     let mut running =
         registry.nats.listen_live(subject::ALL_RUNNING_CANDLES).await.expect("NATS runs");
     let _others = ["ingest", "provide", "gateway"].map(|role| installation.role(role));
@@ -83,7 +98,6 @@ async fn those_of_the_stream_are_those_of_the_store_although_their_maker_is_kill
         process.start_again().await;
     }
 
-    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
     let mut reader = broker.reader(Stream::Candles, &[], Start::Sequence(1)).await.expect("NATS");
     let mut closed = Closed::default();
     let provide = registry.address("provide").await;

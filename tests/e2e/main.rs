@@ -8,6 +8,7 @@ mod alerts;
 mod archive;
 mod bench;
 mod broker_conformance;
+mod brokers;
 mod candles;
 mod conformance;
 mod defects;

@@ -3,13 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nats::{
-    Broker, JetStream, RabbitMq, RabbitMqConfig, Start,
-    topology::{Stream, StreamsConfig},
-};
+use nats::{Broker, Start, topology::Stream};
 use schemas::headers;
 
 use crate::{
+    brokers::{jetstream, rabbit},
     eventually::eventually,
     lizards::{Installation, Process, Registry},
     servers::{NatsServer, rabbitmq},
@@ -228,12 +226,6 @@ async fn stored_ticks(provide: &str, symbol: &str) -> Option<usize> {
     }
 }
 
-async fn jetstream(registry: &Registry) -> Box<dyn Broker> {
-    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
-    broker.declare().await.expect("NATS has JetStream");
-    Box::new(broker)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn over_jetstream_everything_arrives_once_and_in_order() {
     let nats = NatsServer::start().await;
@@ -253,13 +245,6 @@ async fn over_rabbitmq_everything_arrives_once_and_in_order() {
     let trades = Trades::from_the_open(5_000).spoil_every(100);
     let broker = async |_: &Registry| rabbit(&host.url).await;
     Pipeline::start(installation, &nats, broker, trades, "max").await.finish_and_check().await;
-}
-
-async fn rabbit(url: &str) -> Box<dyn Broker> {
-    let config = RabbitMqConfig { url: url.to_owned() };
-    let broker = RabbitMq::connect(&config, StreamsConfig::default()).await.expect("RabbitMQ runs");
-    broker.declare().await.expect("RabbitMQ has streams");
-    Box::new(broker)
 }
 
 #[tokio::test(flavor = "multi_thread")]

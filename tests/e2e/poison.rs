@@ -4,15 +4,12 @@
 use std::{process::Command, time::Duration};
 
 use jiff::Timestamp;
-use nats::{
-    Broker, Exclusivity, JetStream, Message, NewMessage, Publisher, RabbitMq, RabbitMqConfig,
-    Start,
-    topology::{Stream, StreamsConfig},
-};
+use nats::{Broker, Exclusivity, Message, NewMessage, Publisher, Start, topology::Stream};
 use schemas::{Format, RawTick, Source, Symbol, headers, subject};
 use serde_json::json;
 
 use crate::{
+    brokers::{jetstream, rabbit},
     eventually::eventually,
     lizards::{Installation, Process, Registry},
     servers::{NatsServer, rabbitmq},
@@ -193,10 +190,9 @@ fn check_one(deaths: &[usize]) {
 async fn a_payload_that_ends_its_processor_is_rejected_once() {
     let nats = NatsServer::start().await;
     let registry = Registry::at(&nats.url()).await;
-    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
-    broker.declare().await.unwrap();
+    let broker = jetstream(&registry).await;
     let installation = Installation::at(&nats.url());
-    let deaths = die_and_recover(installation, &registry, &broker, 1).await;
+    let deaths = die_and_recover(installation, &registry, &*broker, 1).await;
     check_one(&deaths);
 }
 
@@ -204,10 +200,9 @@ async fn a_payload_that_ends_its_processor_is_rejected_once() {
 async fn a_payload_that_ends_two_processors_is_rejected_once() {
     let nats = NatsServer::start().await;
     let registry = Registry::at(&nats.url()).await;
-    let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
-    broker.declare().await.unwrap();
+    let broker = jetstream(&registry).await;
     let installation = Installation::at(&nats.url());
-    let deaths = die_and_recover(installation, &registry, &broker, 2).await;
+    let deaths = die_and_recover(installation, &registry, &*broker, 2).await;
     // Each may have to find out by itself, while partitions move between them.
     assert!(deaths.iter().all(|deaths| *deaths <= 10), "{deaths:?}");
 }
@@ -216,12 +211,10 @@ async fn a_payload_that_ends_two_processors_is_rejected_once() {
 async fn a_payload_that_ends_its_processor_is_rejected_once_over_rabbitmq() {
     let (nats, host) = (NatsServer::start().await, rabbitmq().await);
     let registry = Registry::at(&nats.url()).await;
-    let config = RabbitMqConfig { url: host.url.clone() };
-    let broker = RabbitMq::connect(&config, StreamsConfig::default()).await.unwrap();
-    broker.declare().await.unwrap();
+    let broker = rabbit(&host.url).await;
     let mut installation = Installation::at(&nats.url());
     installation.set("broker.kind", "rabbitmq");
     installation.set("broker.rabbitmq_url", &host.url);
-    let deaths = die_and_recover(installation, &registry, &broker, 1).await;
+    let deaths = die_and_recover(installation, &registry, &*broker, 1).await;
     check_one(&deaths);
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use serde_json::Value;
 
 /// The metrics that operators are shown; those whose name ends in `_seconds` are histograms.
-const METRICS: [&str; 22] = [
+const METRICS: [&str; 28] = [
     "lizards_ingest_published_total",
     "lizards_ingest_fetch_errors_total",
     "lizards_ingest_in_flight",
@@ -17,6 +17,12 @@ const METRICS: [&str; 22] = [
     "lizards_process_ticks_total",
     "lizards_process_rejections_total",
     "lizards_process_latency_seconds",
+    "lizards_process_careful_payloads_total",
+    "lizards_process_candle_ticks_total",
+    "lizards_process_candles_closed_total",
+    "lizards_process_candles_restated_total",
+    "lizards_process_alerts_total",
+    "lizards_process_webhook_deliveries_total",
     "lizards_provide_ticks_total",
     "lizards_provide_deliveries_total",
     "lizards_provide_connections",
@@ -183,6 +189,30 @@ fn prometheus_asks_each_role_where_it_listens() {
         (role.to_owned(), port.parse().unwrap())
     });
     assert_eq!(asked, BTreeSet::from(listening));
+}
+
+/// The text of all sources below a folder.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    text
+}
+
+#[test]
+fn every_metric_that_is_shown_is_counted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["ingest", "process", "provide", "gateway"];
+    let code: String = folders.iter().map(|role| sources(&root.join(role).join("src"))).collect();
+    for metric in METRICS {
+        assert!(code.contains(&format!("\"{metric}\"")), "nobody counts {metric}");
+    }
 }
 
 #[test]

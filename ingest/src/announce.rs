@@ -44,11 +44,8 @@ async fn try_announce(nats: &Nats, symbols: &BTreeSet<Symbol>) -> Result<bool, B
     let known = bucket.get(subject::SYMBOLS_KEY).await?;
     let value = known.as_ref().map(|(value, _)| &value[..]);
     let Some(value) = union(value, symbols) else { return Ok(true) };
-    let written = match known {
-        Some((_, revision)) => bucket.update(subject::SYMBOLS_KEY, value, revision).await?,
-        None => bucket.create(subject::SYMBOLS_KEY, value).await?,
-    };
-    Ok(written.is_some())
+    let revision = known.map(|(_, revision)| revision);
+    Ok(bucket.replace(subject::SYMBOLS_KEY, value, revision).await?.is_some())
 }
 
 /// The value with the symbols added, as a sorted JSON array; `None` where it has them all. A value

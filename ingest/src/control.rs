@@ -179,11 +179,8 @@ impl Control {
             self.configured.plan(name, &setting)?;
             // Texts always become JSON.
             let value = Bytes::from(serde_json::to_vec(&setting).unwrap_or_default());
-            let written = match before {
-                Some((_, revision)) => self.settings.update(&key, value, revision).await?,
-                None => self.settings.create(&key, value).await?,
-            };
-            if written.is_some() {
+            let revision = before.map(|(_, revision)| revision);
+            if self.settings.replace(&key, value, revision).await?.is_some() {
                 return Ok(setting);
             }
         }

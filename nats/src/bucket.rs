@@ -6,9 +6,10 @@ use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use schemas::subject;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::Nats;
+use crate::{BrokerError, Nats};
 
 /// How long the next entry may take while all of them are read.
 const NEXT_ENTRY_WITHIN: Duration = Duration::from_secs(5);
@@ -24,6 +25,12 @@ pub struct BucketError {
     bucket: String,
     action: &'static str,
     fault: String,
+}
+
+impl From<BucketError> for BrokerError {
+    fn from(error: BucketError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
 }
 
 /// A key got a value, or lost it.
@@ -136,6 +143,46 @@ impl Bucket {
             Err(fault) if fault.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(None),
             Err(fault) => Err(self.fault("written", fault)),
         }
+    }
+
+    /// Sets a key that is still at this revision, or has no value where there is none; `None` where that
+    /// is not so, and otherwise its new revision.
+    pub async fn replace(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BucketError> {
+        match revision {
+            Some(revision) => self.update(key, value, revision).await,
+            None => self.create(key, value).await,
+        }
+    }
+
+    /// The JSON of a key and its revision. Where it is not what is asked for, that is
+    /// [refused](BrokerError::Refused): it does not pass by itself.
+    pub async fn get_json<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(T, u64)>, BrokerError> {
+        let Some((value, revision)) = self.get(key).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&value).map_err(|fault| {
+            BrokerError::Refused(format!("{key} in the bucket {}: {fault}", self.0.name))
+        })?;
+        Ok(Some((value, revision)))
+    }
+
+    /// [Replaces](Self::replace) a key by JSON.
+    pub async fn replace_json(
+        &self,
+        key: &str,
+        value: &impl Serialize,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, BrokerError> {
+        let value = serde_json::to_vec(value).map_err(|fault| {
+            BrokerError::Refused(format!("{key} for the bucket {}: {fault}", self.0.name))
+        })?;
+        Ok(self.replace(key, value.into(), revision).await?)
     }
 
     /// Takes the value from a key, if it is still at this revision where one is given.

@@ -47,10 +47,7 @@ impl Store for Bucket {
         value: Bytes,
         revision: Option<u64>,
     ) -> Result<Option<u64>, StoreFault> {
-        Ok(match revision {
-            Some(revision) => self.update(key, value, revision).await?,
-            None => self.create(key, value).await?,
-        })
+        Ok(self.replace(key, value, revision).await?)
     }
 
     async fn delete(&self, key: &str, revision: u64) -> Result<(), StoreFault> {

@@ -1,8 +1,7 @@
 //! Where places are kept: in the bucket `positions`, as `ingest.<source>`.
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use nats::{BrokerError, Bucket, BucketError, Nats};
+use nats::{BrokerError, Bucket, Nats};
 use schemas::{Source, subject};
 use tokio::sync::OnceCell;
 
@@ -39,40 +38,22 @@ impl PlaceBucket {
     }
 
     async fn bucket(&self) -> Result<&Bucket, BrokerError> {
-        self.bucket.get_or_try_init(|| self.nats.positions()).await.map_err(unreachable)
+        Ok(self.bucket.get_or_try_init(|| self.nats.positions()).await?)
     }
 }
 
 #[async_trait]
 impl PlaceStore for PlaceBucket {
     async fn load(&self) -> Result<Saved, BrokerError> {
-        let Some((value, revision)) =
-            self.bucket().await?.get(&self.key).await.map_err(unreachable)?
-        else {
-            return Ok(Saved::default());
-        };
-        let place = serde_json::from_slice(&value).map_err(|fault| {
-            BrokerError::Refused(format!("{} in the bucket positions: {fault}", self.key))
-        })?;
-        Ok(Saved { place: Some(place), revision: Some(revision) })
+        let (place, revision) = self.bucket().await?.get_json(&self.key).await?.unzip();
+        Ok(Saved { place, revision })
     }
 
     async fn save(&self, place: &Place, saved: &mut Saved) -> Result<bool, BrokerError> {
-        let bucket = self.bucket().await?;
-        // Texts and numbers always become JSON.
-        let value = Bytes::from(serde_json::to_vec(place).unwrap_or_default());
-        let revision = match saved.revision {
-            Some(revision) => bucket.update(&self.key, value, revision).await,
-            None => bucket.create(&self.key, value).await,
-        };
-        let revision = revision.map_err(unreachable)?;
+        let revision = self.bucket().await?.replace_json(&self.key, place, saved.revision).await?;
         if revision.is_some() {
             *saved = Saved { place: Some(place.clone()), revision };
         }
         Ok(revision.is_some())
     }
-}
-
-fn unreachable(fault: BucketError) -> BrokerError {
-    BrokerError::Unreachable(fault.to_string())
 }

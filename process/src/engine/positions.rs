@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use nats::{BrokerError, Bucket};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::warn;
 
@@ -56,41 +56,11 @@ pub(super) fn note_key(partition: Option<u16>) -> String {
     }
 }
 
-impl PositionBucket {
-    async fn get<T: Default + DeserializeOwned>(
-        &self,
-        key: &str,
-    ) -> Result<(T, Option<u64>), BrokerError> {
-        match self.0.get(key).await.map_err(unreachable)? {
-            None => Ok((T::default(), None)),
-            Some((value, revision)) => {
-                let value = serde_json::from_slice(&value).map_err(|fault| {
-                    BrokerError::Refused(format!("{key} in the bucket of positions: {fault}"))
-                })?;
-                Ok((value, Some(revision)))
-            }
-        }
-    }
-
-    async fn set(
-        &self,
-        key: &str,
-        value: &impl Serialize,
-        revision: Option<u64>,
-    ) -> Result<Option<u64>, BrokerError> {
-        let value = serde_json::to_vec(value).map_err(unreachable)?.into();
-        match revision {
-            Some(revision) => self.0.update(key, value, revision).await,
-            None => self.0.create(key, value).await,
-        }
-        .map_err(unreachable)
-    }
-}
-
 #[async_trait]
 impl NoteStore for PositionBucket {
     async fn load_note(&self, partition: Option<u16>) -> Result<Noted, BrokerError> {
-        self.get(&note_key(partition)).await
+        let (note, revision) = self.0.get_json(&note_key(partition)).await?.unzip();
+        Ok((note.unwrap_or_default(), revision))
     }
 
     async fn save_note(
@@ -99,14 +69,15 @@ impl NoteStore for PositionBucket {
         note: &Note,
         revision: Option<u64>,
     ) -> Result<Option<u64>, BrokerError> {
-        self.set(&note_key(partition), note, revision).await
+        self.0.replace_json(&note_key(partition), note, revision).await
     }
 }
 
 #[async_trait]
 impl PositionStore for PositionBucket {
     async fn load(&self, partition: u16) -> Result<Saved, BrokerError> {
-        self.get(&key(partition)).await
+        let (position, revision) = self.0.get_json(&key(partition)).await?.unzip();
+        Ok((position.unwrap_or_default(), revision))
     }
 
     async fn save(
@@ -115,12 +86,8 @@ impl PositionStore for PositionBucket {
         position: Position,
         revision: Option<u64>,
     ) -> Result<Option<u64>, BrokerError> {
-        self.set(&key(partition), &position, revision).await
+        self.0.replace_json(&key(partition), &position, revision).await
     }
-}
-
-pub(super) fn unreachable(fault: impl ToString) -> BrokerError {
-    BrokerError::Unreachable(fault.to_string())
 }
 
 /// The positions of a session's partitions, saved now and then.
@@ -142,8 +109,8 @@ impl Progress {
         partitions: impl Iterator<Item = u16>,
         every: Duration,
     ) -> Result<Self, BrokerError> {
-        let loading =
-            partitions.map(async |partition| Ok((partition, store.load(partition).await?)));
+        let loading = partitions
+            .map(async |partition| Ok::<_, BrokerError>((partition, store.load(partition).await?)));
         let saved = try_join_all(loading).await?.into_iter().collect();
         Ok(Self { store, saved, saving: None, every, due: Instant::now() + every })
     }
@@ -208,7 +175,8 @@ impl Progress {
         let Some(saving) = &mut self.saving else { return pending().await };
         let saved = saving.await;
         self.saving = None;
-        self.saved.extend(saved.map_err(unreachable)??);
+        let saved = saved.map_err(|fault| BrokerError::Unreachable(fault.to_string()))?;
+        self.saved.extend(saved?);
         Ok(())
     }
 

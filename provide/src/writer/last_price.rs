@@ -58,10 +58,7 @@ impl PriceBucket for PricesOfStream {
         value: Bytes,
         revision: Option<u64>,
     ) -> Result<Option<u64>, Fault> {
-        Ok(match revision {
-            Some(revision) => self.bucket.update(key, value, revision).await?,
-            None => self.bucket.create(key, value).await?,
-        })
+        Ok(self.bucket.replace(key, value, revision).await?)
     }
 
     async fn newest_sequence(&self) -> Result<u64, Fault> {

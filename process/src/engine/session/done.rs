@@ -64,7 +64,7 @@ impl Session<'_> {
                 let receipt = self.publisher.confirmed().await?;
                 self.settle(receipt);
             }
-            Ok(())
+            Ok::<_, BrokerError>(())
         };
         match timeout(deadline, receipts).await {
             Ok(drained) => drained?,

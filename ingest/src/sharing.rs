@@ -1,10 +1,10 @@
 //! Who should fetch what: a pure function of what all instances tell.
 //!
-//! Each source is cut into slices, one or [`SLICES`], and each slice has one owner; sources that ask one
-//! host have the same. Whoever looks at the same board comes to the same answer, and leases see to it
-//! that there is one owner while they do not. Nothing moves but what has to: with `n` slices and `m` instances, each instance keeps what
-//! it has up to `n / m`, and one more where they do not come out even; the rest goes to whoever has
-//! least.
+//! Each source is cut into slices, one or [`SLICES`], and each slice has one owner; sources that ask
+//! one host have the same. Whoever looks at the same board comes to the same answer, and leases see to
+//! it that there is one owner while they do not. Nothing moves but what has to: with `n` slices and `m`
+//! instances, each instance keeps what it has up to `n / m`, and one more where they do not come out
+//! even; the rest goes to whoever has least.
 
 use std::collections::{BTreeMap, BTreeSet};
 

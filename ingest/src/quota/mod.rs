@@ -336,6 +336,20 @@ struct Done {
     again: Duration,
 }
 
+/// When so much of what counts counts no more: at the `leaving` that says so, oldest first; `now` where
+/// it is nothing.
+fn free_at<Time>(excess: u32, leaving: impl Iterator<Item = (Time, u32)>, now: Time) -> Time {
+    let (mut excess, mut free) = (excess, now);
+    for (leaves, count) in leaving {
+        if excess == 0 {
+            break;
+        }
+        excess = excess.saturating_sub(count);
+        free = leaves;
+    }
+    free
+}
+
 async fn answer<T>(asking: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
     let late = |_| BrokerError::Unreachable("NATS does not answer in time".to_owned());
     timeout(ANSWERS_WITHIN, asking).await.map_err(late)?

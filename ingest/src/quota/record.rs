@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::free_at;
+
 /// A time that a provider counts in.
 ///
 /// What is taken is counted in slots of it, and a slot as of its end: it counts for a slot's length
@@ -214,16 +216,8 @@ impl Record {
                 self.leaving(span).filter(|(leaves, _)| *leaves > now_ms).collect();
             leaving.sort_unstable();
             let counted = counted(leaving.iter().copied(), now_ms);
-            let mut excess = counted.saturating_add(cost).saturating_sub(limit);
-            let mut free = now_ms;
-            for (leaves, count) in leaving {
-                if excess == 0 {
-                    break;
-                }
-                excess = excess.saturating_sub(count);
-                free = leaves;
-            }
-            free
+            let excess = counted.saturating_add(cost).saturating_sub(limit);
+            free_at(excess, leaving.into_iter(), now_ms)
         });
         each.max().unwrap_or(now_ms)
     }

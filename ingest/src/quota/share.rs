@@ -5,6 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use schemas::http::QuotaLeft;
 use tokio::time::Instant;
 
+use super::free_at;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -110,16 +112,9 @@ impl Window {
 
     fn free_at(&mut self, cost: u32, now: Instant) -> Instant {
         self.forget(now);
-        let mut excess = (self.taken.saturating_add(cost)).saturating_sub(self.limit);
-        let mut free = now;
-        for (at, cost) in &self.log {
-            if excess == 0 {
-                break;
-            }
-            excess = excess.saturating_sub(*cost);
-            free = *at + self.length;
-        }
-        free
+        let excess = (self.taken.saturating_add(cost)).saturating_sub(self.limit);
+        let leaving = self.log.iter().map(|(at, cost)| (*at + self.length, *cost));
+        free_at(excess, leaving, now)
     }
 
     fn take(&mut self, cost: u32, now: Instant) {

@@ -1,9 +1,8 @@
 //! Where the records of accounts are kept: in the bucket `quotas`.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use jiff::Timestamp;
-use nats::{BrokerError, Bucket, BucketError, Nats};
+use nats::{BrokerError, Bucket, Nats};
 use schemas::{Source, subject};
 use tokio::sync::OnceCell;
 
@@ -42,7 +41,7 @@ impl QuotaBucket {
     }
 
     async fn bucket(&self) -> Result<&Bucket, BrokerError> {
-        self.bucket.get_or_try_init(|| self.nats.quotas()).await.map_err(unreachable)
+        Ok(self.bucket.get_or_try_init(|| self.nats.quotas()).await?)
     }
 }
 
@@ -53,12 +52,8 @@ impl QuotaStore for QuotaBucket {
     }
 
     async fn load(&self) -> Result<(Record, Option<u64>), BrokerError> {
-        let found = self.bucket().await?.get(&self.key).await.map_err(unreachable)?;
-        let Some((value, revision)) = found else { return Ok((Record::default(), None)) };
-        let record = serde_json::from_slice(&value).map_err(|fault| {
-            BrokerError::Refused(format!("{} in the bucket quotas: {fault}", self.key))
-        })?;
-        Ok((record, Some(revision)))
+        let (record, revision) = self.bucket().await?.get_json(&self.key).await?.unzip();
+        Ok((record.unwrap_or_default(), revision))
     }
 
     async fn save(
@@ -66,17 +61,6 @@ impl QuotaStore for QuotaBucket {
         record: &Record,
         revision: Option<u64>,
     ) -> Result<Option<u64>, BrokerError> {
-        let bucket = self.bucket().await?;
-        // Texts and numbers always become JSON.
-        let value = Bytes::from(serde_json::to_vec(record).unwrap_or_default());
-        let saved = match revision {
-            Some(revision) => bucket.update(&self.key, value, revision).await,
-            None => bucket.create(&self.key, value).await,
-        };
-        saved.map_err(unreachable)
+        self.bucket().await?.replace_json(&self.key, record, revision).await
     }
-}
-
-fn unreachable(fault: BucketError) -> BrokerError {
-    BrokerError::Unreachable(fault.to_string())
 }

@@ -21,10 +21,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    brokers::{jetstream, rabbit},
+    brokers::Ground,
     eventually::eventually,
-    lizards::{Installation, Registry},
-    servers::{self, NatsServer, rabbitmq},
+    servers,
     subscriber::{connect, next, send},
 };
 
@@ -122,29 +121,21 @@ async fn stored(broker: &dyn Broker) -> Vec<Alert> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crossing_fires_once_although_its_judge_is_killed() {
-    let nats = NatsServer::start().await;
-    let registry = Registry::at(&nats.url()).await;
-    let broker = jetstream(&registry).await;
-    cross_and_kill(Installation::at(&nats.url()), registry, &*broker).await;
+    cross_and_kill(Ground::jetstream().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crossing_fires_once_over_rabbitmq_although_its_judge_is_killed() {
-    let (nats, host) = (NatsServer::start().await, rabbitmq().await);
-    let registry = Registry::at(&nats.url()).await;
-    let broker = rabbit(&host.url).await;
-    let mut installation = Installation::at(&nats.url());
-    installation.set("broker.kind", "rabbitmq");
-    installation.set("broker.rabbitmq_url", &host.url);
-    cross_and_kill(installation, registry, &*broker).await;
+    cross_and_kill(Ground::rabbitmq().await).await;
 }
 
 /// Sets a rule, crosses its price, and kills its judge between two crossings.
-async fn cross_and_kill(mut installation: Installation, registry: Registry, broker: &dyn Broker) {
+async fn cross_and_kill(ground: Ground) {
     servers::install_crypto();
+    let (mut installation, registry, broker) =
+        (ground.installation, ground.registry, ground.broker);
     installation.set("process.alerts.allow_private_webhooks", true);
     let receiver = Receiver::start().await;
-    let registry = Arc::new(registry);
     let _others = ["provide", "gateway"].map(|role| installation.role(role));
     let mut process = installation.role("process");
     let door = format!("http://{}", registry.address("gateway").await);
@@ -201,7 +192,7 @@ async fn cross_and_kill(mut installation: Installation, registry: Registry, brok
     let second = alert().await;
     assert_eq!(second.value.to_string(), "200.01");
     let first_id = first.id.clone();
-    assert_eq!(stored(broker).await, [first, second.clone()]);
+    assert_eq!(stored(&*broker).await, [first, second.clone()]);
     eventually(PATIENCE, "the rule says so", async || {
         (show().await?.status?.last_alert? == second.id).then_some(())
     })

@@ -342,11 +342,11 @@ async fn health(ingest: &str) -> Option<String> {
 async fn a_store_that_is_down_is_waited_for_and_nothing_is_lost() {
     const PAYLOADS: u64 = 2_500;
     let (nats, server) = (NatsServer::start().await, mongodb().await);
-    let mut gate = Gate::shut_to(&server.address()).await;
+    let mut gate = Gate::shut_to(&server.url).await;
 
     let mut installation = Installation::at(&nats.url());
     installation.set("ingest.sources", "");
-    installation.set("ingest.archive.url", server.url_by_way_of(&gate.address()));
+    installation.set("ingest.archive.url", gate.url());
     installation.set("ingest.archive.database", &server.database);
     let mut ingest = installation.role("ingest");
     let registry = Registry::at(&nats.url()).await;

@@ -1,19 +1,18 @@
 //! Candles of real trades: those of the stream agree with those of the store, whoever is killed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::StreamExt;
-use nats::{Broker, Start, topology::Stream};
+use nats::{Start, topology::Stream};
 use schemas::{
     Candle, CandleInterval, CandleUpdate, ClientMessage, ServerMessage, Subscribe, http::Candles,
     subject,
 };
 
 use crate::{
-    brokers::{jetstream, rabbit},
+    brokers::Ground,
     eventually::eventually,
-    lizards::{Installation, Registry},
-    servers::{self, NatsServer, rabbitmq},
+    servers,
     subscriber::{connect, next, send},
     trades::Trades,
 };
@@ -48,32 +47,24 @@ async fn stored(provide: &str, symbol: &str, interval: CandleInterval) -> Option
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_of_the_stream_are_those_of_the_store_although_their_maker_is_killed() {
-    let nats = NatsServer::start().await;
-    let registry = Registry::at(&nats.url()).await;
-    let broker = jetstream(&registry).await;
-    make_and_kill(Installation::at(&nats.url()), registry, &*broker).await;
+    make_and_kill(Ground::jetstream().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_rabbitmq_they_are_the_same() {
-    let (nats, host) = (NatsServer::start().await, rabbitmq().await);
-    let registry = Registry::at(&nats.url()).await;
-    let broker = rabbit(&host.url).await;
-    let mut installation = Installation::at(&nats.url());
-    installation.set("broker.kind", "rabbitmq");
-    installation.set("broker.rabbitmq_url", &host.url);
-    make_and_kill(installation, registry, &*broker).await;
+    make_and_kill(Ground::rabbitmq().await).await;
 }
 
 /// Replays trades, and kills who makes candles of them three times.
-async fn make_and_kill(mut installation: Installation, registry: Registry, broker: &dyn Broker) {
+async fn make_and_kill(ground: Ground) {
+    let (mut installation, registry, broker) =
+        (ground.installation, ground.registry, ground.broker);
     let trades = Trades::from_the_open(20_000).spoil_every(100);
     let file = trades.write(installation.folder());
     installation.set("ingest.sources", "file");
     installation.set("ingest.file.path", file.display());
     // About 6 minutes of trades in about 18 seconds.
     installation.set("ingest.file.speed", "20x");
-    let registry = Arc::new(registry);
     let mut running =
         registry.nats.listen_live(subject::ALL_RUNNING_CANDLES).await.expect("NATS runs");
     let _others = ["ingest", "provide", "gateway"].map(|role| installation.role(role));

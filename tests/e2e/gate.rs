@@ -9,9 +9,11 @@ use tokio::{
     time::sleep,
 };
 
-/// An address that leads to a server while it is open, and refuses everybody while it is shut.
+/// A URL that leads to a server while it is open, where everybody is refused while it is shut.
 pub(crate) struct Gate {
+    url: String,
     address: SocketAddr,
+    /// Where the server listens, `host:port`.
     server: String,
     /// How much a connection gets from the server in a second, if that is limited.
     bytes_per_sec: Option<u32>,
@@ -19,23 +21,34 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A shut gate to the server at `server`, `host:port`.
-    pub(crate) async fn shut_to(server: &str) -> Self {
+    /// A shut gate to the server of this URL.
+    pub(crate) async fn shut_to(url: &str) -> Self {
+        let (_, rest) = url.split_once("://").expect("a URL");
+        let rest = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+        let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        Self { address, server: server.to_owned(), bytes_per_sec: None, passage: None }
+        let (url, server) = (url.replacen(server, &address.to_string(), 1), server.to_owned());
+        Self { url, address, server, bytes_per_sec: None, passage: None }
     }
 
-    /// A gate to the server that is open, and lets each connection get so much in a second.
-    pub(crate) async fn slow_to(server: &str, bytes_per_sec: u32) -> Self {
-        let mut gate = Self { bytes_per_sec: Some(bytes_per_sec), ..Self::shut_to(server).await };
+    /// An open gate.
+    pub(crate) async fn open_to(url: &str) -> Self {
+        let mut gate = Self::shut_to(url).await;
         gate.open().await;
         gate
     }
 
-    /// Where to knock, `host:port`.
-    pub(crate) fn address(&self) -> String {
-        self.address.to_string()
+    /// An open gate that lets each connection get so much in a second.
+    pub(crate) async fn slow_to(url: &str, bytes_per_sec: u32) -> Self {
+        let mut gate = Self { bytes_per_sec: Some(bytes_per_sec), ..Self::shut_to(url).await };
+        gate.open().await;
+        gate
+    }
+
+    /// The server's URL, by way of the gate.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Lets everybody through.

@@ -101,9 +101,8 @@ async fn a_lease_is_kept_while_a_reader_has_much_to_read() {
         publisher.confirmed().await.unwrap();
     }
 
-    let address = server.url().replace("nats://", "");
-    let gate = Gate::slow_to(&address, BYTES_PER_SEC).await;
-    let nats = connect(format!("nats://{}", gate.address()), LEASE_TTL).await;
+    let gate = Gate::slow_to(&server.url(), BYTES_PER_SEC).await;
+    let nats = connect(gate.url().to_owned(), LEASE_TTL).await;
     let lease = nats.lease("catching.up", "somebody").await.unwrap();
     let broker = JetStream::new(nats, StreamsConfig::default());
     let mut reader = broker.reader(Stream::Raw, &[], Start::Sequence(1)).await.unwrap();

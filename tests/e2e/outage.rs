@@ -79,12 +79,11 @@ struct House {
 impl House {
     async fn start(ticks_per_sec: u32) -> Self {
         let (nats, server) = (NatsServer::start().await, mongodb().await);
-        let mut gate = Gate::shut_to(&server.address()).await;
-        gate.open().await;
+        let gate = Gate::open_to(&server.url).await;
         let mut installation = Installation::at(&nats.url());
         installation.set("ingest.sources", "sim");
         installation.set("ingest.sim.ticks_per_sec", ticks_per_sec);
-        installation.set("ingest.archive.url", server.url_by_way_of(&gate.address()));
+        installation.set("ingest.archive.url", gate.url());
         installation.set("ingest.archive.database", &server.database);
         let processes = ["ingest", "process", "provide", "gateway"].map(|it| installation.role(it));
         let registry = Arc::new(Registry::at(&nats.url()).await);

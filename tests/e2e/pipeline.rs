@@ -7,10 +7,9 @@ use nats::{Broker, Start, topology::Stream};
 use schemas::headers;
 
 use crate::{
-    brokers::{jetstream, rabbit},
+    brokers::Ground,
     eventually::eventually,
-    lizards::{Installation, Process, Registry},
-    servers::{NatsServer, rabbitmq},
+    lizards::{Process, Registry},
     subscriber::{Received, Subscriber},
     trades::Trades,
 };
@@ -22,43 +21,34 @@ const ROLES: [&str; 4] = ["ingest", "process", "provide", "gateway"];
 /// A pipeline that replays trades, and a subscriber of two of their four symbols.
 struct Pipeline {
     trades: Trades,
-    installation: Installation,
-    registry: Arc<Registry>,
-    broker: Box<dyn Broker>,
     processes: Vec<Process>,
     subscriber: Subscriber,
+    ground: Ground,
 }
 
 /// What the subscriber follows: the others must not reach it.
 const FOLLOWED: [&str; 2] = ["IBM", "SPY"];
 
 impl Pipeline {
-    async fn start(
-        mut installation: Installation,
-        nats: &NatsServer,
-        broker: impl AsyncFnOnce(&Registry) -> Box<dyn Broker>,
-        trades: Trades,
-        speed: &str,
-    ) -> Self {
+    async fn start(mut ground: Ground, trades: Trades, speed: &str) -> Self {
+        let Ground { installation, registry, .. } = &mut ground;
         let file = trades.write(installation.folder());
         installation.set("ingest.sources", "file");
         installation.set("ingest.file.path", file.display());
         installation.set("ingest.file.speed", speed);
-        let registry = Arc::new(Registry::at(&nats.url()).await);
-        announce(&registry).await;
+        announce(registry).await;
         let processes = ROLES.map(|role| installation.role(role)).into();
-        let broker = broker(&registry).await;
-        let subscriber = Subscriber::follow(Arc::clone(&registry), &FOLLOWED);
-        Self { trades, installation, registry, broker, processes, subscriber }
+        let subscriber = Subscriber::follow(Arc::clone(registry), &FOLLOWED);
+        Self { trades, processes, subscriber, ground }
     }
 
     /// Waits until everything has arrived, and checks all of it.
     async fn finish_and_check(self) {
         let usable = self.trades.usable();
         let rejected = self.trades.rows.len() - usable;
-        let raw = read(&*self.broker, Stream::Raw, self.trades.rows.len()).await;
-        let ticks = read(&*self.broker, Stream::Ticks, usable).await;
-        let rejections = read(&*self.broker, Stream::Rejected, rejected).await;
+        let raw = read(&*self.ground.broker, Stream::Raw, self.trades.rows.len()).await;
+        let ticks = read(&*self.ground.broker, Stream::Ticks, usable).await;
+        let rejections = read(&*self.ground.broker, Stream::Rejected, rejected).await;
         let followed: usize = FOLLOWED.iter().map(|symbol| self.trades.of(symbol).len()).sum();
         eventually(PATIENCE, &format!("the subscriber has {followed} ticks"), async || {
             (self.subscriber.count() >= followed).then_some(())
@@ -76,7 +66,7 @@ impl Pipeline {
 
     /// The store of ticks and the archive hold everything, too.
     async fn check_stores(&self, usable: usize) {
-        let provide = self.registry.address("provide").await;
+        let provide = self.ground.registry.address("provide").await;
         eventually(PATIENCE, "all ticks are in the store", async || {
             let mut stored = 0;
             for symbol in SYMBOLS {
@@ -86,7 +76,7 @@ impl Pipeline {
             (stored == usable).then_some(())
         })
         .await;
-        let file = self.installation.folder().join("raw.db");
+        let file = self.ground.installation.folder().join("raw.db");
         let archive = sqlx::SqlitePool::connect(&format!("sqlite://{}?mode=ro", file.display()))
             .await
             .expect("the archive is a file");
@@ -228,33 +218,23 @@ async fn stored_ticks(provide: &str, symbol: &str) -> Option<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_jetstream_everything_arrives_once_and_in_order() {
-    let nats = NatsServer::start().await;
-    let installation = Installation::at(&nats.url());
     let trades = Trades::from_the_open(5_000).spoil_every(100);
-    let broker = async |registry: &Registry| jetstream(registry).await;
-    Pipeline::start(installation, &nats, broker, trades, "max").await.finish_and_check().await;
+    let ground = Ground::jetstream().await;
+    Pipeline::start(ground, trades, "max").await.finish_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_rabbitmq_everything_arrives_once_and_in_order() {
-    let nats = NatsServer::start().await;
-    let host = rabbitmq().await;
-    let mut installation = Installation::at(&nats.url());
-    installation.set("broker.kind", "rabbitmq");
-    installation.set("broker.rabbitmq_url", &host.url);
     let trades = Trades::from_the_open(5_000).spoil_every(100);
-    let broker = async |_: &Registry| rabbit(&host.url).await;
-    Pipeline::start(installation, &nats, broker, trades, "max").await.finish_and_check().await;
+    let ground = Ground::rabbitmq().await;
+    Pipeline::start(ground, trades, "max").await.finish_and_check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_any_role_loses_and_doubles_nothing() {
-    let nats = NatsServer::start().await;
-    let installation = Installation::at(&nats.url());
     let trades = Trades::from_the_open(20_000).spoil_every(100);
-    let broker = async |registry: &Registry| jetstream(registry).await;
     // About 6 minutes of trades in about 18 seconds.
-    let mut pipeline = Pipeline::start(installation, &nats, broker, trades, "20x").await;
+    let mut pipeline = Pipeline::start(Ground::jetstream().await, trades, "20x").await;
     eventually(PATIENCE, "ticks flow", async || (pipeline.subscriber.count() > 100).then_some(()))
         .await;
     for round in 0..2 {
@@ -270,15 +250,12 @@ async fn killing_any_role_loses_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_the_broker_loses_and_doubles_nothing() {
-    let mut nats = NatsServer::start().await;
-    let installation = Installation::at(&nats.url());
     let trades = Trades::from_the_open(8_000).spoil_every(100);
-    let broker = async |registry: &Registry| jetstream(registry).await;
-    let pipeline = Pipeline::start(installation, &nats, broker, trades, "20x").await;
+    let mut pipeline = Pipeline::start(Ground::jetstream().await, trades, "20x").await;
     eventually(PATIENCE, "ticks flow", async || (pipeline.subscriber.count() > 100).then_some(()))
         .await;
     for _ in 0..2 {
-        nats.restart().await;
+        pipeline.ground.nats.restart().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     pipeline.finish_and_check().await;

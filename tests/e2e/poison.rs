@@ -9,10 +9,9 @@ use schemas::{Format, RawTick, Source, Symbol, headers, subject};
 use serde_json::json;
 
 use crate::{
-    brokers::{jetstream, rabbit},
+    brokers::Ground,
     eventually::eventually,
     lizards::{Installation, Process, Registry},
-    servers::{NatsServer, rabbitmq},
 };
 
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -150,16 +149,12 @@ async fn read(broker: &dyn Broker, stream: Stream) -> Vec<Message> {
 }
 
 /// Lets so many processors die; how often each has.
-async fn die_and_recover(
-    mut installation: Installation,
-    registry: &Registry,
-    broker: &dyn Broker,
-    processors: usize,
-    death: &Death,
-) -> Vec<usize> {
+async fn die_and_recover(ground: Ground, processors: usize, death: &Death) -> Vec<usize> {
     const SYMBOLS: usize = 40;
+    let (mut installation, registry) = (ground.installation, ground.registry);
     installation.set("html", SITE);
-    let memory = usual_memory(&installation, registry).await + death.room_kib;
+    let broker = &*ground.broker;
+    let memory = usual_memory(&installation, &registry).await + death.room_kib;
     let mut provider = Provider::to(broker).await;
     provider.send_innocent(SYMBOLS).await;
     provider.send(Format::Html, None, death.page()).await;
@@ -202,33 +197,17 @@ fn check_one(deaths: &[usize]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_that_ends_its_processor_is_rejected_once() {
-    let nats = NatsServer::start().await;
-    let registry = Registry::at(&nats.url()).await;
-    let broker = jetstream(&registry).await;
-    let installation = Installation::at(&nats.url());
-    let deaths = die_and_recover(installation, &registry, &*broker, 1, &DEATH).await;
-    check_one(&deaths);
+    check_one(&die_and_recover(Ground::jetstream().await, 1, &DEATH).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_that_ends_two_processors_is_rejected_once() {
-    let nats = NatsServer::start().await;
-    let registry = Registry::at(&nats.url()).await;
-    let broker = jetstream(&registry).await;
-    let installation = Installation::at(&nats.url());
-    let deaths = die_and_recover(installation, &registry, &*broker, 2, &DEATH).await;
+    let deaths = die_and_recover(Ground::jetstream().await, 2, &DEATH).await;
     // Each may have to find out by itself, while partitions move between them.
     assert!(deaths.iter().all(|deaths| *deaths <= 10), "{deaths:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_that_ends_its_processor_is_rejected_once_over_rabbitmq() {
-    let (nats, host) = (NatsServer::start().await, rabbitmq().await);
-    let registry = Registry::at(&nats.url()).await;
-    let broker = rabbit(&host.url).await;
-    let mut installation = Installation::at(&nats.url());
-    installation.set("broker.kind", "rabbitmq");
-    installation.set("broker.rabbitmq_url", &host.url);
-    let deaths = die_and_recover(installation, &registry, &*broker, 1, &DEATH_OVER_RABBITMQ).await;
-    check_one(&deaths);
+    check_one(&die_and_recover(Ground::rabbitmq().await, 1, &DEATH_OVER_RABBITMQ).await);
 }

@@ -1,18 +1,17 @@
 //! RabbitMQ as the broker, against a real server.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use nats::{
     Broker, BrokerError, Exclusivity, RabbitMq, RabbitMqConfig,
     topology::{STORE, Stream, StreamsConfig},
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
 use crate::{
     broker_conformance::{
         self as conformance, conformance_tests, number, publish, read_all, tick, within,
     },
+    gate::Gate,
     servers::{VirtualHost, rabbitmq},
 };
 
@@ -34,46 +33,13 @@ async fn start() -> (VirtualHost, RabbitMq) {
 
 conformance_tests!(start);
 
-/// A way to the server that can be cut.
-struct Cable {
-    url: String,
-    forwarding: JoinHandle<()>,
-}
-
-impl Cable {
-    /// A way to the server of this URL.
-    async fn to(url: &str) -> Self {
-        let (head, path) = url.rsplit_once('/').unwrap();
-        let (user, server) = head.rsplit_once('@').unwrap();
-        let server: SocketAddr = server.parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let own = listener.local_addr().unwrap();
-        let forwarding = tokio::spawn(async move {
-            // What is forwarded ends with this task.
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((mut client, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let mut server = TcpStream::connect(server).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                });
-            }
-        });
-        Self { url: format!("{user}@{own}/{path}"), forwarding }
-    }
-
-    async fn cut(self) {
-        self.forwarding.abort();
-        let _ = self.forwarding.await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_ends_its_sessions_and_loses_nothing() {
     let host = rabbitmq().await;
     let broker = open(&host.url).await;
     broker.declare().await.unwrap();
-    let cable = Cable::to(&host.url).await;
-    let far = open(&cable.url).await;
+    let mut gate = Gate::open_to(&host.url).await;
+    let far = open(gate.url()).await;
 
     let mut publisher = far.publisher(&[Stream::Ticks], Exclusivity::Exclusive).await.unwrap();
     publish(&mut *publisher, (1..=100).map(|n| tick("AAPL", n)).collect()).await;
@@ -93,7 +59,7 @@ async fn a_cut_connection_ends_its_sessions_and_loses_nothing() {
     for number in 101..=150 {
         publisher.send(tick("AAPL", number)).await.unwrap();
     }
-    cable.cut().await;
+    gate.shut().await;
     let unreachable = |error| matches!(error, BrokerError::Unreachable(_));
     let ended = async {
         loop {

@@ -17,14 +17,11 @@ use nats::{
     topology::{Stream, StreamsConfig},
 };
 use schemas::{Tick, headers};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use crate::{
     eventually::eventually,
+    gate::Gate,
     live::serve,
     lizards::{Installation, Registry},
     servers::{NatsServer, install_crypto},
@@ -40,36 +37,6 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// When the first bar began.
 const FIRST_BAR: i64 = 1_700_000_040;
-
-/// A line to NATS that can be cut.
-struct Line {
-    address: String,
-    is_whole: watch::Sender<bool>,
-}
-
-impl Line {
-    async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("nats://{}", listener.local_addr().unwrap());
-        let (is_whole, whole) = watch::channel(true);
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (server, mut whole) = (server.clone(), whole.clone());
-                tokio::spawn(async move {
-                    if !*whole.borrow() {
-                        return;
-                    }
-                    let mut far = TcpStream::connect(server).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = whole.wait_for(|whole| !whole) => {}
-                    }
-                });
-            }
-        });
-        Self { address, is_whole }
-    }
-}
 
 /// Charts like Yahoo's of three bars each, one bar further every other interval. Those of `CUT` begin
 /// one bar later for every other request.
@@ -111,8 +78,8 @@ async fn what_two_instances_have_fetched_and_published_is_one_tick() {
     };
     let (nats, provider) =
         (NatsServer::start().await, serve(Router::new().route("/{symbol}", get(answer))).await);
-    let line = Line::to(nats.url().trim_start_matches("nats://").to_owned()).await;
-    let mut installation = Installation::at(&line.address);
+    let mut gate = Gate::open_to(&nats.url()).await;
+    let mut installation = Installation::at(gate.url());
     installation.set("ingest.sources", "yahoo");
     installation.set("ingest.yahoo.url", format!("http://{provider}"));
     installation.set("ingest.yahoo.symbols", "IBM,CUT");
@@ -132,7 +99,7 @@ async fn what_two_instances_have_fetched_and_published_is_one_tick() {
     published(&a, 2).await;
 
     println!("a is cut off, and b takes over");
-    line.is_whole.send_replace(false);
+    gate.shut().await;
     eventually(PATIENCE, "a is gone", async || {
         registry.instances("ingest").is_empty().then_some(())
     })
@@ -144,7 +111,7 @@ async fn what_two_instances_have_fetched_and_published_is_one_tick() {
     let b = registry.address("ingest").await;
     // So long that both have fetched several charts that are new.
     published(&b, 6).await;
-    line.is_whole.send_replace(true);
+    gate.open().await;
     eventually(PATIENCE, "a publishes what b has published", async || {
         (counted(&a, "lizards_ingest_duplicates_total").await? >= 1).then_some(())
     })

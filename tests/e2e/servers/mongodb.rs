@@ -38,17 +38,6 @@ pub(crate) async fn mongodb() -> MongoDatabase {
 }
 
 impl MongoDatabase {
-    /// Where the server listens, `host:port`.
-    pub(crate) fn address(&self) -> String {
-        let rest = self.url.strip_prefix("mongodb://").and_then(|rest| rest.split('/').next());
-        rest.and_then(|rest| rest.rsplit('@').next()).expect("an address").to_owned()
-    }
-
-    /// The server's URL, with another address instead of its own.
-    pub(crate) fn url_by_way_of(&self, address: &str) -> String {
-        self.url.replace(&self.address(), address)
-    }
-
     /// Whether it is not MongoDB itself that answers.
     pub(crate) fn is_stand_in(&self) -> bool {
         self.stand_in.is_some()

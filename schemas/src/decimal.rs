@@ -31,7 +31,7 @@ impl Decimal {
     pub const ONE: Self = Self(rust_decimal::Decimal::ONE);
 
     /// Takes `1.50`, `-3`, `+.5`, and the scientific forms `1e-7` and `1.5E3`; nothing else: no
-    /// white space, no grouping, no `NaN`.
+    /// white space, no grouping, no `NaN`. `-0` is zero.
     pub fn parse(text: &str) -> Result<Self, DecimalError> {
         let not_a_number = || DecimalError::NotANumber(shorten(text));
         let (mantissa, exponent) = match text.find(['e', 'E']) {
@@ -49,7 +49,13 @@ impl Decimal {
                 rust_decimal::Error::ErrorString(_) => not_a_number(),
                 _ => DecimalError::TooPrecise(shorten(text)),
             })?;
-        shift(number, exponent).map(Self).ok_or_else(|| DecimalError::TooPrecise(shorten(text)))
+        let mut number =
+            shift(number, exponent).ok_or_else(|| DecimalError::TooPrecise(shorten(text)))?;
+        if number.is_zero() {
+            // There is one zero, or the same number would have two texts.
+            number.set_sign_positive(true);
+        }
+        Ok(Self(number))
     }
 
     /// Greater than zero.
@@ -72,7 +78,11 @@ impl Decimal {
     pub fn exact_add(self, other: Self) -> Option<Self> {
         // Where digits do not fit, `checked_add` rounds.
         let sum = self.0.checked_add(other.0)?;
-        (sum.scale() == self.0.scale().max(other.0.scale())).then_some(Self(sum))
+        // The sum with a zero is the other one, with its own scale.
+        let is_exact = self.0.is_zero()
+            || other.0.is_zero()
+            || sum.scale() == self.0.scale().max(other.0.scale());
+        is_exact.then_some(Self(sum))
     }
 
     /// The product with every digit, or nothing where they do not all fit.
@@ -194,6 +204,7 @@ mod tests {
         assert_eq!(read("1.5e1"), "15");
         assert_eq!(read("2e5"), "200000");
         assert_eq!(read("+.5"), "0.5");
+        assert_eq!([read("-0"), read("-0.00"), read("-0e9")], ["0", "0.00", "0"]);
     }
 
     #[test]
@@ -224,6 +235,11 @@ mod tests {
         let number = |text: &str| Decimal::parse(text).unwrap();
         let huge = number("79228162514264337593543950335");
         assert_eq!(number("0.1").exact_add(number("0.20")).unwrap().to_string(), "0.30");
+        for (a, b) in [("0.00", "100"), ("100", "0.00"), ("0.000", "0.0")] {
+            let sum = number(a).exact_add(number(b));
+            assert_eq!(sum, Some(number(a).max(number(b))), "{a} + {b}");
+        }
+        assert_eq!(huge.exact_add(number("0.00")), Some(huge));
         assert_eq!(huge.exact_add(number("0.5")), None);
         assert_eq!(huge.exact_add(number("1")), None);
         assert_eq!(number("1.50").exact_mul(number("-0.3")).unwrap().to_string(), "-0.450");

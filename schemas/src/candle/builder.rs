@@ -156,6 +156,19 @@ mod tests {
         assert_eq!(vwap(&[print(1, "1", "0")]), None);
     }
 
+    /// As currencies have it, and quotes of no size.
+    #[test]
+    fn a_trade_of_nothing_takes_nothing_from_the_others() {
+        for prints in [
+            [print(1, "1.25", "0.00"), print(2, "2", "3")],
+            [print(1, "2", "3"), print(2, "1.25", "0.00")],
+        ] {
+            let candle = built(&prints);
+            assert_eq!((candle.volume, candle.trades), (decimal("3"), 2));
+            assert_eq!((candle.turnover, candle.vwap), (Some(decimal("6")), Some(decimal("2"))));
+        }
+    }
+
     #[test]
     fn what_cannot_be_exact_is_absent_or_an_error() {
         let huge = "79228162514264337593543950335";

@@ -27,9 +27,12 @@ impl Tick {
     }
 
     /// What it is flagged as being is nothing to wake somebody for: a price far from those before it
-    /// (one that stays there is no outlier for long), or one that comes late.
+    /// (one that stays there is no outlier for long), one that comes late, or one of the future, after
+    /// which all others would come late.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.flags.iter().any(|flag| matches!(flag, Flag::Outlier | Flag::OutOfOrder))
+        let is_doubt =
+            |flag: &Flag| matches!(flag, Flag::Outlier | Flag::OutOfOrder | Flag::Future);
+        self.flags.iter().any(is_doubt)
     }
 
     /// What was traded; `None` where it is no trade or does not say.

@@ -21,7 +21,7 @@ impl Metrics {
     pub(super) fn register() -> Self {
         describe_counter!(
             "lizards_process_candle_ticks_total",
-            "Ticks read to make candles, by what became of them: counted, late for a candle, inexact, other (quotes and bars), unreadable."
+            "Ticks read to make candles, by what became of them: counted, late for a candle, inexact, other (quotes, bars, and trades of the future), unreadable."
         );
         describe_counter!("lizards_process_candles_closed_total", "Candles closed, by interval.");
         describe_counter!(

@@ -1,7 +1,7 @@
 //! What a candle needs of a tick.
 
 use jiff::Timestamp;
-use schemas::{Decimal, Print, Source, Symbol, TickKind};
+use schemas::{Decimal, Flag, Print, Source, Symbol, TickKind};
 use serde::Deserialize;
 
 /// A tick of the kind `trade`.
@@ -23,13 +23,17 @@ struct Fields {
     kind: TickKind,
     ts: Timestamp,
     source: Source,
+    #[serde(default)]
+    flags: Vec<Flag>,
 }
 
 impl Trade {
-    /// Reads a message of `TICKS`; `None` where it is a quote or a bar.
+    /// Reads a message of `TICKS`; `None` where it is a quote or a bar, or flagged as of the future:
+    /// the time of its symbol would go there with it, and all that follow would be too late.
     pub(super) fn read(body: &[u8], seq: u64) -> serde_json::Result<Option<Self>> {
-        let Fields { symbol, price, size, kind, ts, source } = serde_json::from_slice(body)?;
+        let Fields { symbol, price, size, kind, ts, source, flags } = serde_json::from_slice(body)?;
         let print = Print { ts, price, size };
-        Ok((kind == TickKind::Trade).then_some(Self { symbol, source, print, seq }))
+        let counts = kind == TickKind::Trade && !flags.contains(&Flag::Future);
+        Ok(counts.then_some(Self { symbol, source, print, seq }))
     }
 }

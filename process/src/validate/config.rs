@@ -12,7 +12,8 @@ use crate::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RulesConfig {
-    /// An event dated more than `process.max_future_secs` after its reception.
+    /// An event dated more than `process.max_future_secs` after its reception. One that is flagged is
+    /// in no candle of the stream and fires no alert.
     pub future: Action,
     /// An event that was older when it was received than `max_age` allows its source.
     pub stale: Action,

@@ -14,8 +14,9 @@ pub(super) type Ordinal = u64;
 /// Where an event stands: the sequence of its payload, and its number in there.
 pub(crate) type Place = (u64, usize);
 
-/// How many raw payloads later an outlier counts no more towards a new level.
-pub(crate) const CONFIRMED_WITHIN: u64 = 10_000;
+/// How many raw payloads later an outlier that was rejected counts no more towards a new level: so
+/// far back rejections are read again after a restart.
+pub(crate) const CONFIRMED_WITHIN: u64 = 100_000;
 
 /// How many sources of one symbol are told apart.
 const MAX_SOURCES: usize = 8;
@@ -32,7 +33,7 @@ pub(super) struct History {
     last_accepted: Option<(Ordinal, f64, Timestamp)>,
     /// The outliers in a row, oldest first, at most [`CONFIRMATIONS`] - 1.
     outliers: VecDeque<Outlier>,
-    /// The newest tick of each source that was not out of order.
+    /// The newest tick of each source that was neither out of order nor of the future.
     in_order: Vec<(Ordinal, Source, Timestamp)>,
 }
 
@@ -71,7 +72,8 @@ impl History {
             self.last_accepted = Some((ordinal, price, tick.ts));
             self.outliers.clear();
         }
-        if !is(Flag::OutOfOrder) {
+        // What follows one of the future is not late.
+        if !is(Flag::OutOfOrder) && !is(Flag::Future) {
             self.in_order.retain(|(_, source, _)| *source != tick.source);
             if self.in_order.len() == MAX_SOURCES {
                 self.in_order.remove(0);
@@ -123,9 +125,11 @@ impl History {
     /// Whether this outlier and enough of those before it agree upon a new level.
     pub(super) fn confirms(&self, price: f64, horizon: Horizon, granularity: f64) -> bool {
         let agreeing = self.outliers.iter().filter(|outlier| {
-            outlier.ordinal.is_none_or(|ordinal| self.counts(ordinal, horizon))
-                && outlier.raw_seq >= horizon.raw_seq
-                && (outlier.price - price).abs() <= granularity
+            let counts = match outlier.ordinal {
+                Some(ordinal) => self.counts(ordinal, horizon),
+                None => outlier.raw_seq >= horizon.raw_seq,
+            };
+            counts && (outlier.price - price).abs() <= granularity
         });
         agreeing.count() + 1 >= CONFIRMATIONS
     }

@@ -265,7 +265,8 @@ impl Rules {
             );
             return Err(Rejection::validate(Reason::Outlier, detail));
         };
-        if !was_rejected && state.confirms(&tick.symbol, price, granularity, tick.raw_seq) {
+        let is_new_level = || state.confirms(&tick.symbol, price, granularity, tick.raw_seq);
+        if !was_rejected && (estimate.has_lapsed || is_new_level()) {
             verdict.0.push(Flag::LevelShift);
             return Ok(());
         }

@@ -10,8 +10,9 @@
 //! with the square root of the time since the last accepted price, as the spread of a random walk
 //! does, so that the first price after a night may be further away.
 //!
-//! An outlier never enters the window. A real change of level is followed all the same: the price
-//! that [`CONFIRMATIONS`] outliers in a row agree upon is the new level.
+//! An outlier never enters the window. A real change of level, as by a split, is followed all the
+//! same: the price that [`CONFIRMATIONS`] outliers in a row agree upon is the new level, and so is
+//! whatever comes when no price was accepted for [`LAPSES_AFTER_HOURS`].
 //!
 //! Binary floats are for these statistics only. No price comes out of here.
 
@@ -22,6 +23,10 @@ pub(super) const WINDOW: usize = 15;
 
 /// How many outliers in a row, the newest included, make a new level.
 pub(super) const CONFIRMATIONS: usize = 5;
+
+/// How old the newest accepted price may be to say anything against another one. The longest that
+/// exchanges are closed for, over a weekend with a holiday, is some 90 hours.
+const LAPSES_AFTER_HOURS: f64 = 96.0;
 
 /// How many standard deviations away a price may be.
 const DEVIATIONS: f64 = 8.0;
@@ -43,6 +48,8 @@ pub(super) struct Estimate {
     pub(super) level: f64,
     /// A distance of logarithms.
     pub(super) band: f64,
+    /// It is too old to keep a price out.
+    pub(super) has_lapsed: bool,
 }
 
 /// Judges from the logarithms of the newest accepted prices, at most [`WINDOW`] of them; `None`
@@ -67,7 +74,7 @@ pub(super) fn estimate(
     let deviation = MAD_TO_DEVIATION * median(window)?;
     let hours = now.duration_since(newest).as_secs_f64().max(0.0) / 3_600.0;
     let band = granularity.max(DEVIATIONS * deviation) + DRIFT_PER_SQRT_HOUR * hours.sqrt();
-    Some(Estimate { level, band: band.min(MAX_BAND) })
+    Some(Estimate { level, band: band.min(MAX_BAND), has_lapsed: hours > LAPSES_AFTER_HOURS })
 }
 
 impl Estimate {
@@ -135,5 +142,8 @@ mod tests {
         assert!(years.band <= MAX_BAND);
         assert!((MAX_BAND..std::f64::consts::LN_10).contains(&years.band));
         assert!(of(&[100.0; 15], -50).band <= 0.03, "a clock that goes back allows no more");
+        // From Thursday, 13:00, to Monday, 9:30, as around Christmas 2026.
+        assert!(!of(&[100.0; 15], 92 * 3_600 + 1_800).has_lapsed);
+        assert!(of(&[100.0; 15], 97 * 3_600).has_lapsed);
     }
 }

@@ -288,6 +288,40 @@ fn outliers_that_were_rejected_long_ago_confirm_nothing() {
     assert_eq!(bench.flags(priced("80")), [Flag::LevelShift]);
 }
 
+/// As after a split of what is seldom traded, where others are traded all the time.
+#[test]
+fn a_quiet_symbol_finds_its_new_level() {
+    let mut bench = Bench::new(RulesConfig { outlier: Action::Flag, ..RulesConfig::default() });
+    bench.judge(priced("100")).unwrap();
+    for _ in 0..4 {
+        bench.sequence += CONFIRMED_WITHIN;
+        assert_eq!(bench.flags(priced("50")), [Flag::Outlier]);
+    }
+    bench.sequence += CONFIRMED_WITHIN;
+    assert_eq!(bench.flags(priced("50")), [Flag::LevelShift]);
+
+    let mut bench = Bench::new(RulesConfig { outlier: Action::Reject, ..RulesConfig::default() });
+    let mut ticks = (1..=7).map(|day| {
+        bench.sequence += CONFIRMED_WITHIN;
+        let price = if day == 1 { "100" } else { "50" };
+        let ts = format!("2023-12-0{day}T15:00:00Z").parse().unwrap();
+        bench.judge(Decoded { ts, ..priced(price) }).map(|tick| tick.flags)
+    });
+    assert_eq!(ticks.next().unwrap().unwrap(), []);
+    for rejected in ticks.by_ref().take(4) {
+        assert_eq!(rejected.unwrap_err().reason, Reason::Outlier);
+    }
+    assert_eq!(ticks.next().unwrap().unwrap(), [Flag::LevelShift]);
+    assert_eq!(ticks.next().unwrap().unwrap(), []);
+}
+
+#[test]
+fn one_of_the_future_does_not_set_the_order() {
+    let mut bench = Bench::new(RulesConfig { future: Action::Flag, ..RulesConfig::default() });
+    assert_eq!(bench.flags(at("2024-01-03T00:00:00Z")), [Flag::Future]);
+    assert!(bench.flags(at("2024-01-02T00:00:00Z")).is_empty());
+}
+
 #[test]
 fn an_outlier_that_was_rejected_stays_rejected_where_nothing_is_known() {
     let raw = raw("sim");

@@ -4,6 +4,10 @@
 //! (<https://www.nyse.com/markets/hours-calendars>), NYSE's list of special closings, and Nasdaq's
 //! hours of its system (Equity 2, section 2): 4:00 to 20:00 in New York, to 17:00 where it closes
 //! early. Before 1998 there was no Martin Luther King Day; earlier years are not kept here.
+//!
+//! Holidays are rules, so coming years need no new data; the tests have them as NYSE announced them
+//! up to 2028. What no rule foresees, such as a day of mourning, is added here when it is announced:
+//! until then its ticks, if there are any, are taken for those of any other day.
 
 use std::sync::LazyLock;
 
@@ -140,7 +144,9 @@ mod tests {
                 "07-03 11-23 12-24",
             ),
             (2013, "01-01 01-21 02-18 03-29 05-27 07-04 09-02 11-28 12-25", "07-03 11-29 12-24"),
+            (2014, "01-01 01-20 02-17 04-18 05-26 07-04 09-01 11-27 12-25", "07-03 11-28 12-24"),
             (2015, "01-01 01-19 02-16 04-03 05-25 07-03 09-07 11-26 12-25", "11-27 12-24"),
+            (2016, "01-01 01-18 02-15 03-25 05-30 07-04 09-05 11-24 12-26", "11-25"),
             (
                 2018,
                 "01-01 01-15 02-19 03-30 05-28 07-04 09-03 11-22 12-05 12-25",
@@ -161,6 +167,9 @@ mod tests {
                 "07-03 11-28 12-24",
             ),
             (2026, "01-01 01-19 02-16 04-03 05-25 06-19 07-03 09-07 11-26 12-25", "11-27 12-24"),
+            (2027, "01-01 01-18 02-15 03-26 05-31 06-18 07-05 09-06 11-25 12-24", "11-26"),
+            // New Year's Day is a Saturday.
+            (2028, "01-17 02-21 04-14 05-29 06-19 07-04 09-04 11-23 12-25", "07-03 11-24"),
         ] {
             assert_eq!(exceptions(year), (closed.to_owned(), early.to_owned()), "{year}");
         }

@@ -12,7 +12,7 @@ use crate::Decimal;
 /// How times are written.
 #[derive(Debug, Clone)]
 pub enum TimeFormat {
-    /// With any offset.
+    /// With any offset. A leap second (`23:59:60`) is taken for the second before it.
     Rfc3339,
     /// Since 1970-01-01T00:00:00Z, in units of so many nanoseconds; with a fraction, too.
     Epoch(u32),
@@ -128,6 +128,8 @@ mod tests {
         const LOCAL: &str = "%Y-%m-%d %H:%M:%S";
         for (format, zone, written, utc) in [
             ("rfc3339", "", "2013-10-07T09:30:00.5-04:00", "2013-10-07T13:30:00.5Z"),
+            // Leap seconds are not counted since 1970: one is the second before it.
+            ("rfc3339", "", "2016-12-31T23:59:60.25Z", "2016-12-31T23:59:59.25Z"),
             ("epoch_s", "", "1381152600", "2013-10-07T13:30:00Z"),
             ("epoch_s", "", "1381152600.123456789", "2013-10-07T13:30:00.123456789Z"),
             ("epoch_s", "", "1.3811526e9", "2013-10-07T13:30:00Z"),

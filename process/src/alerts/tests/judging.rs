@@ -59,6 +59,12 @@ fn what_is_flagged_as_doubtful_wakes_nobody() {
         |flag: &str| vec![(0, "10", 1, Value::Null), (1, "99", 1, json!({"flags": [flag]}))];
     assert_eq!(seqs("A > 50", &flagged("outlier")), [0_u64; 0]);
     assert_eq!(seqs("A > 50", &flagged("out_of_order")), [0_u64; 0]);
+    // One of the future would make all that follow come late.
+    let ahead = json!({"flags": ["future"], "ts": "2030-01-01T00:00:00Z"});
+    let mut ticks = prices(&["10", "10"]);
+    ticks[1].3 = ahead;
+    ticks.extend([(60, "10", 1, Value::Null), (120, "20", 1, Value::Null)]);
+    assert_eq!(seqs("change(A, 1m) > 50%", &ticks), [4]);
     assert_eq!(seqs("A > 50", &flagged("level_shift")), [2]);
 }
 
@@ -84,6 +90,18 @@ fn a_change_is_against_the_price_a_window_before() {
     // What comes late says nothing.
     let ticks = at(&[(0, "100"), (100, "100"), (50, "200"), (101, "100"), (110, "150")]);
     assert_eq!(seqs("change(A, 1m) > 10%", &ticks), [5]);
+}
+
+#[test]
+fn a_nothing_with_decimal_places_is_a_number_as_any() {
+    let ticks: Vec<Told> = vec![
+        (0, "100", 1, json!({"size": "0.00"})),
+        (1, "100", 50, Value::Null),
+        (61, "100", 1, Value::Null),
+        (62, "101", 1, Value::Null),
+    ];
+    assert_eq!(seqs("volume(A, 1m) >= 50", &ticks), [2]);
+    assert_eq!(seqs("change(A, 1m) > 0.00%", &ticks), [4]);
 }
 
 #[test]

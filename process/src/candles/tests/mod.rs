@@ -260,6 +260,17 @@ fn only_trades_count() {
     });
 }
 
+/// It would close what is running, and make all that follow too late.
+#[test]
+fn a_trade_of_the_future_is_in_no_candle() {
+    let mut body: serde_json::Value =
+        serde_json::from_slice(&message(&trade(1, "A", 10, "5", "1"), "trade").body).unwrap();
+    body["flags"] = serde_json::json!(["outlier"]);
+    assert!(Trade::read(body.to_string().as_bytes(), 1).unwrap().is_some());
+    body["flags"] = serde_json::json!(["outlier", "future"]);
+    assert!(Trade::read(body.to_string().as_bytes(), 1).unwrap().is_none());
+}
+
 /// All trades of a day, straight through the book.
 fn made_of(trades: &[Trade], calendars: &Calendars) -> HashMap<String, CandleUpdate> {
     let config = CandlesConfig::default();

@@ -30,6 +30,11 @@ pub(super) trait Row {
     fn place(&self, name: &str) -> String;
 }
 
+/// Without the byte order mark that some programs begin a file of UTF-8 with.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
+}
+
 impl Mapping {
     /// `index` is the place of the mapping in the configuration.
     pub(super) fn compile(index: usize, records: &Records, currency: &str) -> Result<Self, Error> {

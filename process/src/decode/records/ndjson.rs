@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use schemas::{JsonRecord, NotAText, Rejection};
 
-use super::{Mapping, Row};
+use super::{Mapping, Row, without_mark};
 use crate::decode::{Event, MAX_EVENTS, invalid, json, malformed, text, too_many};
 
 /// A line.
@@ -29,6 +29,7 @@ impl Row for Line<'_> {
 }
 
 pub(in crate::decode) fn decode(body: &[u8], mapping: &Mapping, events: &mut Vec<Event>) {
+    let body = without_mark(body);
     let lines: Vec<&[u8]> =
         body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
     if lines.is_empty() {

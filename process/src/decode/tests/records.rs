@@ -106,6 +106,45 @@ fn five_hundred_good_rows_and_a_bad_one() {
     assert_eq!((events.len(), events.iter().filter(|event| event.is_ok()).count()), (501, 500));
 }
 
+/// A quotation mark that nothing closes takes no other row with it.
+#[test]
+fn a_row_with_an_open_quote_is_one_rejection() {
+    for bad in [0, 1, 250, 499, 500] {
+        let row = |number: usize| match number {
+            _ if number == bad => "2024-01-01T00:00:00Z,\"A,1\n".to_owned(),
+            // Right, and over two lines.
+            7 => "2024-01-01T00:00:00Z,A,\"7.5\n\"\n".to_owned(),
+            _ => format!("2024-01-01T00:00:00Z,\"A\",{number}.5\n"),
+        };
+        let body = "ts,symbol,price\n".to_owned() + &(0..501).map(row).collect::<String>();
+        let events = decode_as(Format::Csv, &[], &body);
+        let read = events.iter().filter(|event| event.is_ok()).count();
+        assert_eq!((events.len(), read), (501, 500), "{bad}");
+        let fault = format!("row {}: a quoted field does not end where it should", bad + 1);
+        assert_eq!(said(&events[bad]), fault);
+    }
+    // Each of these would be read to the end.
+    let body = "ts,symbol,price\n".to_owned() + &"x\",z,\"y\n".repeat(5_000);
+    let events = decode_as(Format::Csv, &[], &body);
+    assert!(events.len() > 100 && events.iter().all(Result::is_err));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_what_follows() {
+    let row = r#"{"symbol":"A","price":1,"ts":"2024-01-01T00:00:00Z"}"#;
+    for (format, body) in [
+        (Format::Ndjson, format!("\u{feff}{row}\n{row}")),
+        (
+            Format::Csv,
+            "\u{feff}symbol,price,ts\nA,1,2024-01-01T00:00:00Z\nA,1,2024-01-01T00:00:00Z"
+                .to_owned(),
+        ),
+    ] {
+        let read: Vec<_> = decode_as(format, &[], &body).iter().map(said).collect();
+        assert_eq!(read, ["A 1  EUR 2024-01-01T00:00:00Z"; 2]);
+    }
+}
+
 #[test]
 fn a_payload_of_too_many_rows_is_one_rejection() {
     for (format, body) in [

@@ -11,25 +11,36 @@ use super::{
     clock::Clocks,
     output,
     saved::{Saved, Snapshot},
-    series::{Outcome, Series, Stored},
+    series::{Forgotten, Outcome, Series, Stored},
     trade::Trade,
 };
 
 /// A candle to publish.
 pub(super) type Emission = (Stored, NewMessage);
 
+/// How many symbols are forgotten at a time, for their keys are deleted one by one.
+const MAX_FORGOTTEN_AT_ONCE: usize = 4_096;
+
 /// The candles of all symbols, and the clocks they are closed by. It knows neither a broker nor a
 /// bucket.
 pub(super) struct Book<'a> {
     config: &'a CandlesConfig,
     calendars: &'a Calendars,
+    max_symbols: usize,
     clocks: Clocks,
     series: HashMap<Symbol, Series>,
+    forgotten: Forgotten,
 }
 
 impl<'a> Book<'a> {
-    pub(super) fn new(config: &'a CandlesConfig, calendars: &'a Calendars) -> Self {
-        Self { config, calendars, clocks: Clocks::default(), series: HashMap::new() }
+    /// It has candles of so many symbols at most.
+    pub(super) fn new(
+        config: &'a CandlesConfig,
+        calendars: &'a Calendars,
+        max_symbols: usize,
+    ) -> Self {
+        let (clocks, series, forgotten) = Default::default();
+        Self { config, calendars, max_symbols, clocks, series, forgotten }
     }
 
     /// Takes a trade in, and closes the candles of its symbol whose time it shows to be over.
@@ -41,14 +52,16 @@ impl<'a> Book<'a> {
     ) -> Outcome {
         self.clocks.advance(&trade.source, trade.print.ts, now);
         let calendar = self.calendars.of(&trade.source);
+        let is_full = self.series.len() >= self.max_symbols;
         let series = match self.series.get_mut(&trade.symbol) {
             Some(series) => series,
+            None if is_full => return Outcome::Crowded,
             None => self
                 .series
                 .entry(trade.symbol.clone())
                 .or_insert_with(|| Series::new(trade.symbol.clone(), now)),
         };
-        let outcome = series.take(trade, now, self.config, calendar);
+        let outcome = series.take(trade, now, self.config, calendar, &self.forgotten);
         if series.has_passed() {
             series.close(self.config, |update| publish.extend([emission(update)]));
         }
@@ -108,6 +121,35 @@ impl<'a> Book<'a> {
         if let Some(series) = self.series.get_mut(symbol) {
             (series.is_unsaved, series.saved_revision) = (false, Some(revision));
         }
+    }
+
+    /// Makes room for new symbols, in good time: forgets some of those of which no candle can change
+    /// any more, those that are silent for longest. With the revisions of their keys, which may be
+    /// deleted once [`forgotten`](Self::forgotten) is saved.
+    pub(super) fn make_room(&mut self, now: Instant) -> Vec<(Symbol, Option<u64>)> {
+        let count = self.series.len();
+        if count <= self.max_symbols / 4 * 3 {
+            return Vec::new();
+        }
+        let idle = |(symbol, series): (&Symbol, &Series)| Some((series.idle(now)?, symbol.clone()));
+        let mut idle: Vec<_> = self.series.iter().filter_map(idle).collect();
+        idle.sort_unstable_by(|a, b| b.cmp(a));
+        idle.truncate((count - self.max_symbols / 2).min(MAX_FORGOTTEN_AT_ONCE));
+        let mut forget = |(_, symbol): (_, Symbol)| {
+            let revision = self.series.remove(&symbol)?.forget(&mut self.forgotten);
+            Some((symbol, revision))
+        };
+        idle.into_iter().filter_map(&mut forget).collect()
+    }
+
+    /// How far the time of those had come that are forgotten: their candles must not begin again.
+    pub(super) fn forgotten(&self) -> &Forgotten {
+        &self.forgotten
+    }
+
+    /// Goes on from what was saved of those that are forgotten.
+    pub(super) fn resume_forgotten(&mut self, forgotten: Forgotten) {
+        self.forgotten = forgotten;
     }
 
     /// Goes on from what was saved.

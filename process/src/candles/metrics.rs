@@ -10,6 +10,7 @@ pub(super) struct Metrics {
     counted: Counter,
     late: Counter,
     inexact: Counter,
+    crowded: Counter,
     other: Counter,
     unreadable: Counter,
     closed: [Counter; CandleInterval::ALL.len()],
@@ -21,7 +22,7 @@ impl Metrics {
     pub(super) fn register() -> Self {
         describe_counter!(
             "lizards_process_candle_ticks_total",
-            "Ticks read to make candles, by what became of them: counted, late for a candle, inexact, other (quotes, bars, and trades of the future), unreadable."
+            "Ticks read to make candles, by what became of them: counted, late for a candle, inexact, crowded (of too many symbols), other (quotes, bars, and trades of the future), unreadable."
         );
         describe_counter!("lizards_process_candles_closed_total", "Candles closed, by interval.");
         describe_counter!(
@@ -37,6 +38,7 @@ impl Metrics {
             counted: ticks("counted"),
             late: ticks("late"),
             inexact: ticks("inexact"),
+            crowded: ticks("crowded"),
             other: ticks("other"),
             unreadable: ticks("unreadable"),
             closed: CandleInterval::ALL.map(
@@ -54,6 +56,7 @@ impl Metrics {
             Outcome::Counted => self.counted.increment(1),
             Outcome::Late => self.late.increment(1),
             Outcome::Inexact => self.inexact.increment(1),
+            Outcome::Crowded => self.crowded.increment(1),
         }
     }
 

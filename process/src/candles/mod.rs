@@ -10,7 +10,7 @@
 //!
 //! The promise: every revision of every candle is in `CANDLES` once, its revisions are 1, 2, 3, …,
 //! and the last one is of every trade that came in time, whichever process dies at whatever moment.
-//! It rests on four facts.
+//! It rests on five facts.
 //!
 //! 1. *A candle knows its trades.* It carries the sequence of the newest of them, and trades come in
 //!    the order of their sequences: a trade is in it exactly if its sequence is not higher. So ticks
@@ -23,7 +23,10 @@
 //!    published since is known with its revision and its newest trade, and is neither published
 //!    again nor is one of its revisions used twice, although closing goes by clocks and is not the
 //!    same when ticks are read again.
-//! 4. *One writer.* A session opens its publisher exclusively, and saves each key at the revision it
+//! 4. *What is forgotten does not begin again.* Symbols are forgotten where there are many, and of
+//!    which no candle can change. How far their time had come is saved for their source before they
+//!    are deleted, and is where the time of a symbol begins that is not known.
+//! 5. *One writer.* A session opens its publisher exclusively, and saves each key at the revision it
 //!    has seen: one that stalled and was replaced can do neither any more, or its successor finds
 //!    out at its own first attempt and begins again.
 
@@ -57,12 +60,16 @@ use session::{Fault, Session};
 /// The lease of the one who makes candles.
 const LEASE: &str = "process.candles";
 
+/// How many symbols have candles at most. Where none can be forgotten, a new one has none.
+const MAX_SYMBOLS: usize = 100_000;
+
 /// What outlives a session.
 struct Maker {
     broker: Arc<dyn Broker>,
     store: Box<dyn Store>,
     config: CandlesConfig,
     calendars: Calendars,
+    max_symbols: usize,
     drain_deadline: Duration,
     metrics: Metrics,
 }
@@ -172,6 +179,7 @@ impl Owner<'_> {
             store: Box::new(bucket.map_err(|fault| Fault::Store(fault.into()))?),
             config: self.config.clone(),
             calendars: self.calendars.clone(),
+            max_symbols: MAX_SYMBOLS,
             drain_deadline: self.context.shutdown_deadline,
             metrics: Metrics::register(),
         })

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The key of the sequence in `CANDLES` from which on the closed candles are that still count.
 pub(super) const POSITION: &str = "position";
 
+/// The key of how far the time of those symbols had come that are forgotten, by their source.
+pub(super) const FORGOTTEN: &str = "forgotten";
+
 /// The key of a symbol is this and its token.
 const SYMBOL_PREFIX: &str = "symbol.";
 

@@ -1,13 +1,15 @@
 //! All candles of one symbol that can still change.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use schemas::{
     CandleBuilder, CandleInterval, CandleUpdate, Source, Symbol,
     calendar::{Calendar, Calendars},
 };
-
 use tokio::time::Instant;
 
 use super::{CandlesConfig, clock::Clocks, saved::Snapshot, trade::Trade, window::Window};
@@ -21,7 +23,12 @@ pub(super) enum Outcome {
     Late,
     /// It cannot be added exactly, or its time is at the end of time.
     Inexact,
+    /// There are too many symbols already.
+    Crowded,
 }
+
+/// How far the clocks of the symbols had come that are forgotten, by their source.
+pub(super) type Forgotten = HashMap<Source, Timestamp>;
 
 /// The candles of a symbol, by interval and then by start.
 pub(super) struct Series {
@@ -86,7 +93,13 @@ impl Series {
         now: Instant,
         config: &CandlesConfig,
         calendar: Calendar,
+        forgotten: &Forgotten,
     ) -> Outcome {
+        if self.source.is_none()
+            && let Some(clock) = forgotten.get(&trade.source)
+        {
+            self.clock = self.clock.max(*clock);
+        }
         if self.source.as_ref() != Some(&trade.source) {
             self.source = Some(trade.source.clone());
         }
@@ -183,6 +196,21 @@ impl Series {
     /// The oldest sequence of `CANDLES` that one of its closed candles is stored at.
     pub(super) fn oldest_stored(&self) -> Option<u64> {
         self.windows.iter().flatten().filter_map(Window::stored).min()
+    }
+
+    /// None of its candles can change any more, and that is saved: how long nothing was read of it.
+    pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
+        let is_idle = !self.is_unsaved && self.windows.iter().all(VecDeque::is_empty);
+        is_idle.then(|| now.duration_since(self.read_at))
+    }
+
+    /// Leaves nothing but how far it had come; the revision of its key.
+    pub(super) fn forget(self, forgotten: &mut Forgotten) -> Option<u64> {
+        if let Some(source) = self.source {
+            let clock = forgotten.entry(source).or_insert(self.clock);
+            *clock = self.clock.max(*clock);
+        }
+        self.saved_revision
     }
 
     /// The newest of the candles of an interval that is running.

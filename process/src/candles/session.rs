@@ -18,7 +18,7 @@ use tracing::{error, warn};
 use super::{
     Maker,
     book::{Book, Emission},
-    saved::{self, POSITION, Saved},
+    saved::{self, FORGOTTEN, POSITION, Saved},
     series::Stored,
     trade::Trade,
 };
@@ -67,8 +67,9 @@ pub(super) struct Session<'a> {
     save_at: Instant,
     /// Nothing is read until the state is saved.
     is_saving: bool,
-    /// The revision of the key [`POSITION`].
+    /// The revisions of the keys [`POSITION`] and [`FORGOTTEN`].
     position_revision: Option<u64>,
+    forgotten_revision: Option<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -82,7 +83,7 @@ impl<'a> Session<'a> {
             maker,
             publisher,
             consumer,
-            book: Book::new(&maker.config, &maker.calendars),
+            book: Book::new(&maker.config, &maker.calendars, maker.max_symbols),
             outbox: VecDeque::new(),
             in_flight: VecDeque::new(),
             last_stored: 0,
@@ -91,6 +92,7 @@ impl<'a> Session<'a> {
             save_at: Instant::now() + SAVE_EVERY,
             is_saving: false,
             position_revision: None,
+            forgotten_revision: None,
         };
         let position = session.load().await?;
         session.restore(position).await?;
@@ -105,6 +107,10 @@ impl<'a> Session<'a> {
             if key == POSITION {
                 position = serde_json::from_slice(&value).map_err(StoreFault::from)?;
                 self.position_revision = Some(revision);
+            } else if key == FORGOTTEN {
+                let forgotten = serde_json::from_slice(&value).map_err(StoreFault::from)?;
+                self.book.resume_forgotten(forgotten);
+                self.forgotten_revision = Some(revision);
             } else if let Some(symbol) = saved::symbol(&key) {
                 let snapshot = serde_json::from_slice(&value).map_err(StoreFault::from)?;
                 symbols.push(Saved { symbol, snapshot, revision });
@@ -261,8 +267,29 @@ impl<'a> Session<'a> {
         self.position_revision = Some(saved.ok_or(Fault::TakenOver)?);
         self.consumer.acknowledge(self.read).await?;
         self.acknowledged = self.read;
+        self.make_room().await?;
         self.save_at = Instant::now() + SAVE_EVERY;
         self.is_saving = false;
+        Ok(())
+    }
+
+    /// Forgets symbols where there are many, when all that was read is saved.
+    async fn make_room(&mut self) -> Result<(), Fault> {
+        let store = &self.maker.store;
+        let forgotten = self.book.make_room(Instant::now());
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let value = serde_json::to_vec(self.book.forgotten()).map_err(StoreFault::from)?;
+        let saved = store.save(FORGOTTEN, value.into(), self.forgotten_revision).await?;
+        self.forgotten_revision = Some(saved.ok_or(Fault::TakenOver)?);
+        for batch in forgotten.chunks(AT_ONCE) {
+            let deleting = batch.iter().filter_map(|(symbol, revision)| {
+                let (key, revision) = (saved::key(symbol), (*revision)?);
+                Some(async move { store.delete(&key, revision).await })
+            });
+            join_all(deleting).await.into_iter().collect::<Result<(), _>>()?;
+        }
         Ok(())
     }
 

@@ -39,7 +39,7 @@ pub(super) struct State {
     pub(super) ticks: Vec<Message>,
     pub(super) candles: Vec<Message>,
     pub(super) acknowledged: u64,
-    keys: Keys,
+    pub(super) keys: Keys,
     pub(super) calls: Calls,
     stores: Stores,
     late: Vec<Unstored>,
@@ -125,8 +125,11 @@ impl Store for Fake {
         panic!("candles are loaded all at once")
     }
 
-    async fn delete(&self, _: &str, _: u64) -> Result<(), StoreFault> {
-        panic!("candles delete nothing")
+    async fn delete(&self, key: &str, revision: u64) -> Result<(), StoreFault> {
+        Ok(self.call(|state| {
+            let deleted = state.keys.entries.remove(key);
+            assert_eq!(deleted.map(|(_, revision)| revision), Some(revision));
+        })?)
     }
 }
 

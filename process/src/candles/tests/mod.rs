@@ -2,6 +2,7 @@
 //! way.
 
 mod broker;
+mod many;
 mod naive;
 
 use std::{collections::HashMap, time::Duration};
@@ -32,6 +33,7 @@ fn maker(broker: &Fake, intervals: &[CandleInterval]) -> Maker {
         store: Box::new(broker.clone()),
         config: config(intervals),
         calendars: Calendars::default(),
+        max_symbols: MAX_SYMBOLS,
         drain_deadline: Duration::from_secs(1),
         metrics: Metrics::register(),
     }
@@ -92,7 +94,10 @@ const INTERVALS: [CandleInterval; 3] =
 
 /// Runs sessions until all is closed and saved.
 async fn make(broker: &Fake) {
-    let maker = maker(broker, &INTERVALS);
+    make_with(&maker(broker, &INTERVALS)).await;
+}
+
+async fn make_with(maker: &Maker) {
     let (running, _messages) = mpsc::channel(1);
     for _ in 0..100 {
         let stop = CancellationToken::new();
@@ -274,7 +279,7 @@ fn a_trade_of_the_future_is_in_no_candle() {
 /// All trades of a day, straight through the book.
 fn made_of(trades: &[Trade], calendars: &Calendars) -> HashMap<String, CandleUpdate> {
     let config = CandlesConfig::default();
-    let mut book = Book::new(&config, calendars);
+    let mut book = Book::new(&config, calendars, MAX_SYMBOLS);
     let (begin, mut published) = (Instant::now(), Vec::new());
     for trade in trades {
         let known = published.len();
@@ -316,7 +321,7 @@ fn a_real_day_is_exactly_that_of_a_naive_computation() {
 fn a_day_is_that_of_the_exchange_and_closes_with_its_last_session() {
     let calendars = calendars(&["sim=XNYS"]);
     let config = config(&[CandleInterval::OneDay]);
-    let mut book = Book::new(&config, &calendars);
+    let mut book = Book::new(&config, &calendars, MAX_SYMBOLS);
     let millisecond = |ts: &str| ts.parse::<jiff::Timestamp>().unwrap().as_millisecond();
     let begin = Instant::now();
     let mut published = Vec::new();
@@ -336,7 +341,7 @@ fn a_day_is_that_of_the_exchange_and_closes_with_its_last_session() {
 #[test]
 fn a_trade_that_is_too_late_is_in_no_candle_and_opens_none() {
     let (config, calendars) = (config(&[CandleInterval::OneSecond]), Calendars::default());
-    let mut book = Book::new(&config, &calendars);
+    let mut book = Book::new(&config, &calendars, MAX_SYMBOLS);
     let now = Instant::now();
     let mut published = Vec::new();
     let mut take = |seq, millisecond, published: &mut Vec<_>| {

@@ -74,22 +74,36 @@ impl Decimal {
         self.0 < rust_decimal::Decimal::ZERO
     }
 
-    /// The sum with every digit, or nothing where they do not all fit.
+    /// The sum with every digit, or nothing where they do not all fit. Zeros at the end are kept as
+    /// long as they do.
     pub fn exact_add(self, other: Self) -> Option<Self> {
-        // Where digits do not fit, `checked_add` rounds.
-        let sum = self.0.checked_add(other.0)?;
-        // The sum with a zero is the other one, with its own scale.
-        let is_exact = self.0.is_zero()
-            || other.0.is_zero()
-            || sum.scale() == self.0.scale().max(other.0.scale());
-        is_exact.then_some(Self(sum))
+        self.exactly(other, |a, b| {
+            // Where digits do not fit, `checked_add` rounds. With a zero it gives the other one, with
+            // its own scale.
+            let sum = a.checked_add(b)?;
+            let is_exact = a.is_zero() || b.is_zero() || sum.scale() == a.scale().max(b.scale());
+            is_exact.then_some(sum)
+        })
     }
 
-    /// The product with every digit, or nothing where they do not all fit.
+    /// The product with every digit, or nothing where they do not all fit. Zeros at the end are kept
+    /// as long as they do.
     pub fn exact_mul(self, other: Self) -> Option<Self> {
-        let mantissa = self.0.mantissa().checked_mul(other.0.mantissa())?;
-        let scale = self.0.scale() + other.0.scale();
-        rust_decimal::Decimal::try_from_i128_with_scale(mantissa, scale).ok().map(Self)
+        self.exactly(other, |a, b| {
+            let mantissa = a.mantissa().checked_mul(b.mantissa())?;
+            rust_decimal::Decimal::try_from_i128_with_scale(mantissa, a.scale() + b.scale()).ok()
+        })
+    }
+
+    /// Computes with the numbers as they are and, where that does not fit, without the zeros at their
+    /// ends.
+    fn exactly(
+        self,
+        other: Self,
+        compute: impl Fn(rust_decimal::Decimal, rust_decimal::Decimal) -> Option<rust_decimal::Decimal>,
+    ) -> Option<Self> {
+        let trimmed = || compute(self.0.normalize(), other.0.normalize());
+        compute(self.0, other.0).or_else(trimmed).map(Self)
     }
 
     /// This ÷ `other`, computed to 28 digits and then rounded half to even to so many significant
@@ -244,6 +258,13 @@ mod tests {
         assert_eq!(huge.exact_add(number("1")), None);
         assert_eq!(number("1.50").exact_mul(number("-0.3")).unwrap().to_string(), "-0.450");
         assert_eq!(huge.exact_mul(number("2")), None);
+        // As feeds write them that give every number eight places.
+        let (price, size) = (number("1650000000.00000000"), number("100000.00000000"));
+        assert_eq!(price.exact_mul(size).unwrap(), number("165000000000000"));
+        assert_eq!(
+            huge.exact_add(number("-1.0")).unwrap().to_string(),
+            "79228162514264337593543950334"
+        );
         assert_eq!(number("1e-20").exact_mul(number("1e-9")), None);
         assert_eq!(number("1").ratio(number("3"), 4).unwrap().to_string(), "0.3333");
         assert_eq!(number("2").ratio(number("4"), 4).unwrap().to_string(), "0.5");

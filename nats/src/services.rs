@@ -28,7 +28,7 @@ pub struct Endpoint {
     /// Its name in `nats service info`.
     pub name: &'static str,
     /// The subject of its requests. Of all instances of the service one gets each.
-    pub subject: &'static str,
+    pub subject: String,
     /// What it is for.
     pub description: &'static str,
     /// What answers.

@@ -40,7 +40,7 @@ pub use config::Config;
 pub use validate::{Action, RulesConfig};
 
 use decode::Decoder;
-use dry_run::{DryRuns, Grpc};
+use dry_run::{DryRuns, Grpc, Instances};
 use engine::{Engine, Limits};
 use reading::Reading;
 use validate::{Listings, Rules};
@@ -140,7 +140,9 @@ pub async fn run(
     let health = Health::default();
     let load = Arc::default();
     let reading = Arc::new(Reading { decoder, rules });
-    let (dry_runs, questions) = DryRuns::new(Arc::clone(&reading));
+    let others = Instances::new(&context, config.partitions);
+    let (dry_runs, questions) =
+        DryRuns::new(Arc::clone(&reading), Arc::clone(&context.instance), others);
     let mut grpc =
         Grpc::new(Arc::clone(&dry_runs)).await.map_err(|fault| Error::Grpc(fault.to_string()))?;
     let engine = Engine::new(
@@ -163,7 +165,7 @@ pub async fn run(
         listener,
         router: grpc.router.clone(),
         protocols: Protocols::Http1And2,
-        endpoints: vec![dry_run::endpoint(dry_runs)],
+        endpoints: dry_run::endpoints(dry_runs),
         health,
         load,
     };

@@ -37,5 +37,8 @@ pub const RETRY_EVENT: &str = "Lizards-Retry-Event";
 /// The symbol of a rejected event, as its subject token, where it could be read; of a dry run, the
 /// symbol that the payload is about, as its source writes it.
 pub const SYMBOL: &str = "Lizards-Symbol";
+/// Of a question from one instance to another about a dry run: the partitions whose events are meant, and
+/// how many there are, as `0,3/15`.
+pub const PARTITIONS: &str = "Lizards-Partitions";
 /// The price of a rejected event, where it could be read.
 pub const PRICE: &str = "Lizards-Price";

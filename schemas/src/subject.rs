@@ -62,6 +62,11 @@ pub const HALTED_KEY: &str = "halted";
 /// Where `process` answers what a payload would become.
 pub const DRY_RUN: &str = "lizards.process.dry_run";
 
+/// Where an instance of `process` answers what it would make of the events of its own partitions.
+pub fn dry_run_of(instance: &str) -> String {
+    format!("{DRY_RUN}.{instance}")
+}
+
 /// What the subject of a payload that is tried again begins with.
 pub const RETRY_PREFIX: &str = "ticks.raw.retry.";
 

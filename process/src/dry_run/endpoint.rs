@@ -1,4 +1,5 @@
-//! Dry runs by a request to NATS, at an endpoint of the service `lizards-process`.
+//! Dry runs by a request to NATS, at endpoints of the service `lizards-process`: one where whoever is free
+//! answers anybody, and one for each instance, where it answers the others.
 
 use std::sync::Arc;
 
@@ -7,16 +8,24 @@ use bytes::Bytes;
 use nats::{Endpoint, Handler, ServiceError, ServiceRequest};
 use schemas::subject;
 
-use super::{DryRuns, Refusal, request::Request};
+use super::{DryRuns, Refusal, question::Question, request::Request};
 
-/// Answers at the subject `lizards.process.dry_run`.
-pub(crate) fn endpoint(runs: Arc<DryRuns>) -> Endpoint {
-    Endpoint {
+/// Answers at the subject `lizards.process.dry_run`, and at the one that has the instance's name behind it.
+pub(crate) fn endpoints(runs: Arc<DryRuns>) -> Vec<Endpoint> {
+    let own = subject::dry_run_of(&runs.me);
+    let of_instance = Endpoint {
+        name: "dry_run_part",
+        subject: own,
+        description: "What would this instance make of the events of its own partitions?",
+        handler: Arc::new(OfInstance(Arc::clone(&runs))),
+    };
+    let of_all = Endpoint {
         name: "dry_run",
-        subject: subject::DRY_RUN,
+        subject: subject::DRY_RUN.to_owned(),
         description: "What would this payload become? Nothing is published, stored or remembered.",
         handler: runs,
-    }
+    };
+    vec![of_all, of_instance]
 }
 
 #[async_trait]
@@ -28,15 +37,28 @@ impl Handler for DryRuns {
             }
             Ok(read)
         });
-        let answer = self.run(read).await.map_err(|refusal| ServiceError {
-            code: match refusal {
-                Refusal::Invalid { .. } => 400,
-                Refusal::Busy => 429,
-                Refusal::Late => 504,
-                Refusal::Failed => 500,
-            },
-            reason: refusal.to_string(),
-        });
-        answer.map(|answer| answer.json.into())
+        let answer = self.run(read).await.map_err(refused)?;
+        Ok(answer.json.into())
     }
+}
+
+/// Answers other instances.
+pub(super) struct OfInstance(pub(super) Arc<DryRuns>);
+
+#[async_trait]
+impl Handler for OfInstance {
+    async fn answer(&self, request: ServiceRequest) -> Result<Bytes, ServiceError> {
+        let question = Question::read(request).map_err(refused)?;
+        self.0.part(question).await.map_err(refused)
+    }
+}
+
+fn refused(refusal: Refusal) -> ServiceError {
+    let code = match refusal {
+        Refusal::Invalid { .. } => 400,
+        Refusal::Busy => 429,
+        Refusal::Late => 504,
+        Refusal::Failed => 500,
+    };
+    ServiceError { code, reason: refusal.to_string() }
 }

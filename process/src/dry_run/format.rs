@@ -3,8 +3,8 @@
 
 use schemas::{Format, RawTick, Source};
 
-use super::{Refusal, request::Request};
-use crate::decode::{Decoder, Event};
+use super::{Refusal, payload::Payload, request::Request};
+use crate::decode::Decoder;
 
 /// The source of records of which nobody says whose they are: they are read as those of whoever has no
 /// `[[records]]`.
@@ -36,14 +36,6 @@ enum Notation {
     Html,
 }
 
-/// A payload that was read.
-pub(super) struct Payload {
-    pub(super) raw: RawTick,
-    pub(super) events: Vec<Event>,
-    /// Nobody said what it is.
-    pub(super) detected: bool,
-}
-
 /// Reads a payload.
 pub(super) fn read(request: Request, decoder: &Decoder) -> Result<Payload, Refusal> {
     let mut formats = candidates(&request)?;
@@ -54,17 +46,15 @@ pub(super) fn read(request: Request, decoder: &Decoder) -> Result<Payload, Refus
     let detected = formats.len() > 1 || (request.source.is_none() && request.format.is_none());
     let mut best: Option<(usize, Payload)> = None;
     for format in formats {
-        let raw = envelope(&request, format)?;
-        let mut events = Vec::new();
-        decoder.decode(&raw, &mut events);
-        let ticks = events.iter().filter(|event| event.is_ok()).count();
+        let payload = Payload::read(envelope(&request, format)?, decoder);
+        let readable = payload.readable().count();
         // Of those that make none, and of equals, the first.
-        if best.as_ref().is_none_or(|(most, _)| ticks > *most) {
-            best = Some((ticks, Payload { raw, events, detected }));
+        if best.as_ref().is_none_or(|(most, _)| readable > *most) {
+            best = Some((readable, payload));
         }
     }
     // There is a candidate, so there is a best.
-    best.map(|(_, payload)| payload).ok_or(Refusal::Failed)
+    best.map(|(_, payload)| Payload { detected, ..payload }).ok_or(Refusal::Failed)
 }
 
 /// What it may be.

@@ -1,11 +1,11 @@
-//! From a payload that was read to the answer.
+//! What one memory makes of the events that it knows about.
 
 use std::collections::BTreeSet;
 
-use schemas::{DryRejection, DryRun, DryRunStatus, NotAsked, Rejection, Tick};
-use serde::Serialize;
+use schemas::{DryRejection, Rejection, Tick};
+use serde::{Deserialize, Serialize};
 
-use super::format::Payload;
+use super::payload::{Homes, Payload};
 use crate::{
     engine::peek::{Excerpt, Subject},
     validate::{Context, Rules, State, tick_id},
@@ -16,56 +16,79 @@ use crate::{
 const MAX_TICKS_BYTES: usize = 576 * 1024;
 const MAX_REJECTIONS_BYTES: usize = 192 * 1024;
 
+/// What becomes of some events of a payload. What one instance tells another, too: its lists are as long
+/// as those of a whole answer, so what that shows of these events is in here.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) tick_count: usize,
+    pub(super) rejection_count: usize,
+    /// The first of the ticks, with the numbers of their events.
+    pub(super) ticks: Vec<(usize, Tick)>,
+    /// The first of the rejections.
+    pub(super) rejections: Vec<DryRejection>,
+    /// The partitions that were asked about and are not of this memory: their events are not judged.
+    pub(super) elsewhere: BTreeSet<u16>,
+}
+
 /// What the rules will want to know of the pipeline's memory.
-pub(super) fn subject(Payload { raw, events, .. }: &Payload) -> Subject {
-    let mut subject = Subject { payload: raw.symbol.clone(), ..Subject::default() };
-    for (index, event) in events.iter().enumerate() {
-        if let Ok(event) = event {
-            subject.symbols.insert(event.symbol.clone());
-            subject.ids.push(tick_id(event, raw, index));
-        }
+pub(super) fn subject(payload: &Payload, asked: &Homes) -> Subject {
+    let mut subject = Subject { payload: payload.raw.symbol.clone(), ..Subject::default() };
+    for (number, event) in payload.of(asked.values().flatten()) {
+        subject.symbols.insert(event.symbol.clone());
+        subject.ids.push(tick_id(event, &payload.raw, number));
     }
     subject
 }
 
 /// Judges as the pipeline does, by the rules and what it remembers.
-pub(super) fn judge(payload: Payload, rules: &Rules, known: Option<Excerpt>) -> DryRun {
-    let not_asked = not_asked(&payload, rules, known.as_ref());
-    let Payload { raw, events, detected } = payload;
-    let (mut state, sequence) = match known {
-        Some(known) => (known.state, known.sequence),
-        // Nothing is known but what comes in the payload itself.
-        None => (State::new(events.len()), 0),
+pub(super) fn judge(payload: &Payload, asked: Homes, rules: &Rules, known: Excerpt) -> Part {
+    let Excerpt { mut state, sequence, elsewhere } = known;
+    let is_elsewhere = |events: &Vec<usize>| {
+        payload.of(events).any(|(_, event)| elsewhere.contains(&event.symbol))
     };
-    let (mut ticks, mut rejections) = (Vec::new(), Vec::new());
-    for (index, event) in events.into_iter().enumerate() {
-        let place = (sequence, index);
-        let context = Context { raw: &raw, place, was_rejected: false, is_repeat: false };
-        match event.and_then(|event| rules.judge(event, &context, &mut state)) {
+    let (theirs, ours): (Homes, Homes) =
+        asked.into_iter().partition(|(_, events)| is_elsewhere(events));
+    let events: BTreeSet<_> = ours.into_values().flatten().collect();
+    let mut part = part(payload, events, rules, &mut state, sequence);
+    part.elsewhere = theirs.into_keys().collect();
+    part
+}
+
+/// Judges by what comes in the payload itself: of what was before it nothing is known.
+pub(super) fn judge_alone(payload: &Payload, events: BTreeSet<usize>, rules: &Rules) -> Part {
+    let mut state = State::new(events.len());
+    part(payload, events, rules, &mut state, 0)
+}
+
+fn part(
+    payload: &Payload,
+    events: BTreeSet<usize>,
+    rules: &Rules,
+    state: &mut State,
+    sequence: u64,
+) -> Part {
+    let raw = &payload.raw;
+    let mut part = Part::default();
+    for number in events {
+        let Some(event) = payload.events.get(number) else { continue };
+        let place = (sequence, number);
+        let context = Context { raw, place, was_rejected: false, is_repeat: false };
+        match event.clone().and_then(|event| rules.judge(event, &context, state)) {
             // Its payload is not in the stream.
-            Ok(tick) => ticks.push(Tick { raw_seq: 0, ..tick }),
-            Err(why) => rejections.push(rejection(index, why)),
+            Ok(tick) => part.ticks.push((number, Tick { raw_seq: 0, ..tick })),
+            Err(why) => part.rejections.push(rejection(number, why)),
         }
     }
-    let (tick_count, rejection_count) = (ticks.len(), rejections.len());
-    let left_out =
-        shorten(&mut ticks, MAX_TICKS_BYTES) + shorten(&mut rejections, MAX_REJECTIONS_BYTES);
-    DryRun {
-        status: match (tick_count, rejection_count) {
-            (_, 0) => DryRunStatus::Accepted,
-            (0, _) => DryRunStatus::Rejected,
-            _ => DryRunStatus::PartlyRejected,
-        },
-        source: raw.source,
-        format: raw.format.as_str().to_owned(),
-        detected,
-        received_at: raw.received_at,
-        tick_count,
-        rejection_count,
-        left_out,
-        not_asked,
-        ticks,
-        rejections,
+    (part.tick_count, part.rejection_count) = (part.ticks.len(), part.rejections.len());
+    part.shorten();
+    part
+}
+
+impl Part {
+    /// Cuts the lists where their JSON gets too long.
+    pub(super) fn shorten(&mut self) {
+        shorten(&mut self.ticks, MAX_TICKS_BYTES);
+        shorten(&mut self.rejections, MAX_REJECTIONS_BYTES);
     }
 }
 
@@ -81,32 +104,14 @@ fn rejection(event: usize, why: Rejection) -> DryRejection {
     }
 }
 
-/// The rules that judge by a memory which is not here.
-fn not_asked(payload: &Payload, rules: &Rules, known: Option<&Excerpt>) -> Option<NotAsked> {
-    let (symbols, why) = match known {
-        Some(known) => (known.elsewhere.clone(), "another instance processes these symbols"),
-        None => {
-            let symbols: BTreeSet<_> =
-                payload.events.iter().flatten().map(|event| event.symbol.clone()).collect();
-            (symbols, "this instance processes nothing at present")
-        }
-    };
-    (!symbols.is_empty()).then(|| NotAsked {
-        rules: rules.with_memory().into_iter().map(str::to_owned).collect(),
-        symbols,
-        why: why.to_owned(),
-    })
-}
-
-/// Cuts a list where its JSON gets too long; how many are left out.
-fn shorten<T: Serialize>(list: &mut Vec<T>, limit: usize) -> usize {
+/// Cuts a list where its JSON gets too long.
+pub(super) fn shorten<T: Serialize>(list: &mut Vec<T>, limit: usize) {
     let mut size = 0;
     let fits = list.iter().take_while(|item| {
         // With the comma behind it.
         size += serde_json::to_vec(item).map_or(limit, |json| json.len() + 1);
         size <= limit
     });
-    let (fits, all) = (fits.count(), list.len());
+    let fits = fits.count();
     list.truncate(fits);
-    all - fits
 }

@@ -13,6 +13,8 @@ pub(super) struct Metrics {
     invalid: Counter,
     busy: Counter,
     failed: Counter,
+    answered: Counter,
+    unanswered: Counter,
 }
 
 impl Metrics {
@@ -21,6 +23,11 @@ impl Metrics {
             "lizards_process_dry_runs_total",
             "Dry runs, by their status; what is refused is invalid, busy or failed."
         );
+        describe_counter!(
+            "lizards_process_dry_run_questions_total",
+            "Questions of dry runs to the instances that own their symbols, answered or unanswered."
+        );
+        let question = |status: &'static str| counter!("lizards_process_dry_run_questions_total", "status" => status);
         let status =
             |status: &'static str| counter!("lizards_process_dry_runs_total", "status" => status);
         Self {
@@ -30,6 +37,8 @@ impl Metrics {
             invalid: status("invalid"),
             busy: status("busy"),
             failed: status("failed"),
+            answered: question("answered"),
+            unanswered: question("unanswered"),
         }
     }
 
@@ -43,5 +52,10 @@ impl Metrics {
             Err(Refusal::Late | Refusal::Failed) => &self.failed,
         };
         counter.increment(1);
+    }
+
+    /// Another instance was asked.
+    pub(super) fn asked(&self, is_answered: bool) {
+        if is_answered { &self.answered } else { &self.unanswered }.increment(1);
     }
 }

@@ -3,42 +3,68 @@
 //!
 //! - [`request`]: what is asked, whichever way it came.
 //! - [`format`]: which decoder reads it, where nobody says.
-//! - [`judge`]: the answer, from a copy of what the pipeline remembers ([`Peek`]).
-//! - [`grpc`] and [`endpoint`]: the two ways to ask.
+//! - [`payload`]: what was read, and in which partitions its events are judged.
+//! - [`gather`]: what the owners of these partitions say of them; [`others`] and [`question`]: how one
+//!   instance asks another.
+//! - [`judge`]: what one memory says, by a copy of what the pipeline remembers ([`Peek`]).
+//! - [`answer`]: all of it together.
+//! - [`grpc`] and [`endpoint`]: the ways to ask.
 //!
 //! What it cannot know: whether the stream's duplicate window has an id that the memory has forgotten.
+//!
+//! What it cannot withstand: a decoder that panics is caught here as in the pipeline, but a payload that
+//! ends the process, as by a stack that overflows or memory that runs out, ends the one that dry-runs it.
+//! It is one only: others are asked when the payload has been read here. No try is counted for it, for it
+//! is in no stream; the process that begins after it is one that others may count
+//! ([`care`](crate::engine)), so whoever asks about such a payload again and again, while payloads wait,
+//! makes the pipeline take these one by one.
 
+mod answer;
 mod endpoint;
 mod format;
+mod gather;
 mod grpc;
 mod judge;
 mod metrics;
+mod others;
+mod payload;
+mod question;
 mod request;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use schemas::DryRunStatus;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Semaphore, mpsc},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
-    engine::peek::{self, Peek, Question},
+    engine::peek::{self, Peek},
     reading::Reading,
 };
-pub(crate) use endpoint::endpoint;
+pub(crate) use endpoint::endpoints;
+use gather::{Gathered, Permit};
 pub(crate) use grpc::Grpc;
 use metrics::Metrics;
+pub(crate) use others::{Instances, Others};
+use payload::{Homes, Payload};
+use question::Question;
 use request::Request;
 
-/// How many dry runs may be under way; one more is refused.
+/// How many dry runs may be under way, and beside them as many parts of those of other instances, so that
+/// two that ask each other do not stand in each other's way; one more is refused.
 const MAX_AT_ONCE: usize = 4;
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long after its beginning it still waits for the owners of its symbols, and how long where reading it
+/// has taken most of that.
+const OWNERS_WITHIN: Duration = Duration::from_secs(3);
+const OWNERS_AT_LEAST: Duration = Duration::from_secs(1);
 /// The longest payload, which is that of a source.
 const MAX_CONTENT_BYTES: usize = 512 * 1024;
 
@@ -80,24 +106,33 @@ pub(crate) struct Answer {
 pub(crate) struct DryRuns {
     reading: Arc<Reading>,
     peek: Peek,
+    /// The name of this instance.
+    me: Arc<str>,
+    others: Arc<dyn Others>,
     permits: Arc<Semaphore>,
+    permits_of_others: Arc<Semaphore>,
     metrics: Metrics,
 }
 
 impl DryRuns {
     /// With the questions that they have for the engine.
-    pub(crate) fn new(reading: Arc<Reading>) -> (Arc<Self>, tokio::sync::mpsc::Receiver<Question>) {
-        let (peek, questions) = peek::channel(MAX_AT_ONCE);
-        let permits = Arc::new(Semaphore::new(MAX_AT_ONCE));
-        (Arc::new(Self { reading, peek, permits, metrics: Metrics::register() }), questions)
+    pub(crate) fn new(
+        reading: Arc<Reading>,
+        me: Arc<str>,
+        others: Arc<dyn Others>,
+    ) -> (Arc<Self>, mpsc::Receiver<peek::Question>) {
+        let (peek, questions) = peek::channel(2 * MAX_AT_ONCE);
+        let [permits, permits_of_others] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_AT_ONCE)));
+        let metrics = Metrics::register();
+        let runs = Self { reading, peek, me, others, permits, permits_of_others, metrics };
+        (Arc::new(runs), questions)
     }
 
     /// What a payload would become.
     async fn run(&self, request: Result<Request, Refusal>) -> Result<Answer, Refusal> {
         let answer = async {
             let request = request?;
-            let permits = Arc::clone(&self.permits);
-            let permit = permits.try_acquire_owned().map_err(|_| Refusal::Busy)?;
+            let permit = permit(&self.permits)?;
             timeout(DEADLINE, self.work(request, permit)).await.unwrap_or(Err(Refusal::Late))
         };
         let answer = answer.await;
@@ -105,31 +140,67 @@ impl DryRuns {
         answer
     }
 
+    /// What our own memory makes of the events that another instance asks about, as JSON.
+    async fn part(&self, question: Question) -> Result<Bytes, Refusal> {
+        let permit = permit(&self.permits_of_others)?;
+        let answer = timeout(DEADLINE, self.work_for_another(question, permit));
+        answer.await.unwrap_or(Err(Refusal::Late))
+    }
+
     /// Reading and judging take a thread that may be kept busy; the permit goes with the work, which
     /// goes on where nobody waits for it any more.
-    async fn work(
-        &self,
-        request: Request,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Answer, Refusal> {
+    async fn work(&self, request: Request, permit: Permit) -> Result<Answer, Refusal> {
+        let until = Instant::now() + OWNERS_WITHIN;
         let reading = Arc::clone(&self.reading);
-        let read = spawn_blocking(move || {
-            let payload = format::read(request, &reading.decoder);
-            payload.map(|payload| (payload, permit))
-        });
-        let (payload, permit) = read.await.map_err(|_| Refusal::Failed)??;
-        let subject = judge::subject(&payload);
-        let known = match subject.symbols.is_empty() {
-            true => None,
-            false => self.peek.ask(subject).await,
-        };
+        let payload = blocking(&permit, move || format::read(request, &reading.decoder)).await??;
+        let payload = Arc::new(payload);
+        let until = until.max(Instant::now() + OWNERS_AT_LEAST);
+        let Gathered { mut parts, open, whys } = self.gather(&payload, &permit, until).await;
         let reading = Arc::clone(&self.reading);
-        let judged = spawn_blocking(move || {
-            let _permit = permit;
-            let run = judge::judge(payload, &reading.rules, known);
+        let finish = move || {
+            let rules = &reading.rules;
+            let not_asked = answer::not_asked(&payload, &open, rules, &whys);
+            let alone = payload.unreadable().chain(open).collect();
+            parts.push(judge::judge_alone(&payload, alone, rules));
+            let run = answer::join(&payload, parts, not_asked);
             let json = serde_json::to_string(&run).map_err(|_| Refusal::Failed)?;
             Ok(Answer { status: run.status, json })
-        });
-        judged.await.map_err(|_| Refusal::Failed)?
+        };
+        blocking(&permit, finish).await?
     }
+
+    async fn work_for_another(&self, question: Question, permit: Permit) -> Result<Bytes, Refusal> {
+        let reading = Arc::clone(&self.reading);
+        let read = move || {
+            let Question { raw, partitions } = question;
+            let payload = Payload::read(raw, &reading.decoder);
+            let events: Vec<_> = payload.readable().map(|(number, _)| number).collect();
+            let mut asked = payload.homes(&events, partitions.count);
+            asked.retain(|home, _| partitions.asked.contains(home));
+            (payload, asked)
+        };
+        let (payload, asked): (Payload, Homes) = blocking(&permit, read).await?;
+        let part = self.judge_own(&Arc::new(payload), asked, &permit).await?;
+        let json = blocking(&permit, move || serde_json::to_vec(&part)).await?;
+        json.map(Bytes::from).map_err(|_| Refusal::Failed)
+    }
+}
+
+fn permit(permits: &Arc<Semaphore>) -> Result<Permit, Refusal> {
+    let permit = Arc::clone(permits).try_acquire_owned();
+    permit.map(Arc::new).map_err(|_| Refusal::Busy)
+}
+
+/// Does it where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    permit: &Permit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let permit = Arc::clone(permit);
+    let worked = spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    });
+    // It has panicked.
+    worked.await.map_err(|_| Refusal::Failed)
 }

@@ -190,8 +190,18 @@ impl Ownership {
     }
 }
 
-fn lease_key(partition: u16) -> String {
+/// The lease of a partition.
+pub(super) fn lease_key(partition: u16) -> String {
     format!("process.{partition}")
+}
+
+/// How many partitions there are by the bucket `positions`, and its revision, once there is one.
+pub(super) async fn agreed_count(positions: &Bucket) -> Result<Option<(u16, u64)>, BucketError> {
+    let found = positions.get(LAYOUT).await?;
+    Ok(found.and_then(|(value, revision)| {
+        let count = std::str::from_utf8(&value).ok()?.parse().ok()?;
+        Some((count, revision))
+    }))
 }
 
 /// How many partitions there are, as all instances see it.
@@ -203,11 +213,7 @@ struct Layout {
 impl Layout {
     /// The number and its revision, once there is one.
     async fn count(&self) -> Result<Option<(u16, u64)>, BucketError> {
-        let found = self.positions.get(LAYOUT).await?;
-        Ok(found.and_then(|(value, revision)| {
-            let count = std::str::from_utf8(&value).ok()?.parse().ok()?;
-            Some((count, revision))
-        }))
+        agreed_count(&self.positions).await
     }
 
     /// Turns the positions of `before` partitions into those of `now`.

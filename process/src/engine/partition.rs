@@ -46,6 +46,12 @@ impl Home {
     }
 }
 
+/// The partition in which an event is judged: that of the symbol that its payload is published for, and of
+/// its own where the payload is one of many.
+pub(crate) fn of_tick(payload: Option<&Symbol>, symbol: &Symbol, count: u16) -> u16 {
+    of_symbol(payload.unwrap_or(symbol), count)
+}
+
 /// The partition of a symbol.
 pub(super) fn of_symbol(symbol: &Symbol, count: u16) -> u16 {
     of_token(&symbol.token(), count)

@@ -61,3 +61,11 @@ impl Peek {
         timeout(PATIENCE, answered).await.ok()?.ok()
     }
 }
+
+#[cfg(test)]
+impl Question {
+    /// Answers as a session would.
+    pub(crate) fn answer(self, of: impl FnOnce(&Subject) -> Excerpt) {
+        let _ = self.answer.send(of(&self.subject));
+    }
+}

@@ -17,9 +17,8 @@ impl Session<'_> {
         }
         let (elsewhere, ours): (Vec<_>, Vec<_>) = subject.symbols.iter().partition(|symbol| {
             self.share.as_ref().is_some_and(|share| {
-                let of = subject.payload.as_ref().unwrap_or(symbol);
-                let partition = partition::of_symbol(of, share.partitions.count);
-                share.progress.of(partition).is_none()
+                let (payload, count) = (subject.payload.as_ref(), share.partitions.count);
+                share.progress.of(partition::of_tick(payload, symbol, count)).is_none()
             })
         });
         let excerpt = Excerpt {

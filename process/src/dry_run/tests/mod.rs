@@ -1,9 +1,13 @@
+mod net;
+mod owners;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
 use nats::{Handler, Headers, ServiceRequest};
 use schemas::{DryRun, Flag, Format, Records, Symbol, calendar::Calendars};
+use tokio::runtime;
 
 use super::*;
 use crate::{
@@ -11,6 +15,7 @@ use crate::{
     engine::peek::Excerpt,
     validate::{Action, Listings, Rules, RulesConfig, State},
 };
+use net::{Memory, Net};
 
 const NOW: &str = "2024-01-02T03:04:05Z";
 const MATCH: &str = r#"{"type":"match","trade_id":7,"side":"sell","size":"0.5","price":"400.23","product_id":"BTC-USD","sequence":50,"time":"2024-01-02T03:04:04.5Z"}"#;
@@ -38,11 +43,16 @@ fn request(body: &str, headers: &[(&str, &str)]) -> Result<Request, Refusal> {
     Ok(request)
 }
 
-/// The answer where the pipeline remembers this.
+/// The answer where the pipeline remembers this; `None` where nobody processes.
 fn answered(body: &str, headers: &[(&str, &str)], known: Option<Excerpt>) -> DryRun {
-    let reading = reading();
-    let payload = format::read(request(body, headers).unwrap(), &reading.decoder).unwrap();
-    judge::judge(payload, &reading.rules, known)
+    let asked = request(body, headers);
+    let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let net = Net::of(1);
+        let runs = net.instance("a", Memory::Once(known));
+        let answer = runs.run(asked).await.unwrap();
+        serde_json::from_str(&answer.json).unwrap()
+    })
 }
 
 fn fresh() -> Option<Excerpt> {
@@ -96,14 +106,15 @@ fn what_no_decoder_reads_is_rejected_with_the_reason() {
     assert_eq!(run.not_asked, None, "there is no symbol to ask about");
 }
 
-#[test]
-fn it_is_judged_by_what_the_pipeline_remembers() {
+/// The memory of someone who has seen prices around 100 of each of these, in payloads 1, 2, 3 and so on.
+fn remembered(symbols: &[&str]) -> State {
     let reading = reading();
     let mut state = State::new(100);
-    let prices = (1..).zip(["100", "100.1", "100", "99.9", "100", "100.1", "100", "99.9", "100"]);
-    for (sequence, price) in prices {
+    let prices = ["100", "100.1", "100", "99.9", "100", "100.1", "100", "99.9", "100"];
+    let rows = symbols.iter().flat_map(|symbol| prices.map(|price| row(symbol, price)));
+    for (sequence, row) in (1..).zip(rows) {
         let id = sequence.to_string();
-        let request = request(&row("AAPL", price), &[("nats-msg-id", &id)]).unwrap();
+        let request = request(&row, &[("nats-msg-id", &id)]).unwrap();
         let payload = format::read(request, &reading.decoder).unwrap();
         let context = crate::validate::Context {
             raw: &payload.raw,
@@ -114,6 +125,12 @@ fn it_is_judged_by_what_the_pipeline_remembers() {
         let event = payload.events[0].clone().unwrap();
         reading.rules.judge(event, &context, &mut state).unwrap();
     }
+    state
+}
+
+#[test]
+fn it_is_judged_by_what_the_pipeline_remembers() {
+    let state = remembered(&["AAPL"]);
     let symbols = [Symbol::new("AAPL").unwrap()];
     let known = |ids: &[&str]| {
         let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
@@ -136,11 +153,7 @@ fn rules_that_could_not_be_asked_are_named() {
     assert_eq!(run.status, DryRunStatus::Accepted);
     let not_asked = run.not_asked.unwrap();
     assert_eq!(not_asked.rules, ["duplicate", "out_of_order", "outlier"]);
-    assert!(not_asked.why.contains("processes nothing"), "{}", not_asked.why);
-    let elsewhere: BTreeSet<_> = [Symbol::new("MSFT").unwrap()].into();
-    let known = Excerpt { elsewhere: elsewhere.clone(), ..fresh().unwrap() };
-    let run = answered(&(row("AAPL", "1") + &row("MSFT", "1")), &[], Some(known));
-    assert_eq!(run.not_asked.unwrap().symbols, elsewhere);
+    assert_eq!(not_asked.why, "no instance owns their partitions at present");
 }
 
 #[test]
@@ -212,14 +225,21 @@ fn a_long_answer_says_what_it_leaves_out() {
     assert!(length < 1024 * 1024 - 64 * 1024, "{length} bytes do not fit into a message");
 }
 
-/// Dry runs without a session that could be asked.
-fn alone() -> Arc<DryRuns> {
-    DryRuns::new(Arc::new(reading())).0
+#[test]
+fn the_symbols_that_could_not_be_asked_about_fit_beside_a_long_answer() {
+    let symbol = |n: usize| format!("{n:0>30}");
+    let body: String = (0..5_000).map(|n| row(&symbol(n), "1")).collect();
+    let run = answered(&body, &[], None);
+    let length = serde_json::to_vec(&run).unwrap().len();
+    assert!(length < 1024 * 1024 - 64 * 1024, "{length} bytes do not fit into a message");
+    let not_asked = run.not_asked.unwrap();
+    let more = format!(" (and {} symbols more)", 5_000 - not_asked.symbols.len());
+    assert!(not_asked.symbols.len() > 1_000 && not_asked.why.ends_with(&more), "{}", not_asked.why);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_too_many_is_refused_and_the_next_is_not() {
-    let runs = alone();
+    let runs = Net::of(1).instance("a", Memory::Once(None));
     let body = Bytes::from(row("AAPL", "1"));
     let ask = || runs.answer(ServiceRequest { headers: Headers::default(), body: body.clone() });
     let permits = runs.permits.clone().acquire_many_owned(4).await.unwrap();
@@ -237,7 +257,11 @@ async fn one_too_many_is_refused_and_the_next_is_not() {
 #[tokio::test]
 async fn a_header_of_nats_that_means_nothing_is_a_bad_request() {
     let headers = [("Lizards-Source", "?")].into_iter().collect();
-    let refused = alone().answer(ServiceRequest { headers, body: "x".into() }).await.unwrap_err();
+    let refused = Net::of(1)
+        .instance("a", Memory::Once(None))
+        .answer(ServiceRequest { headers, body: "x".into() })
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, 400);
     assert!(refused.reason.starts_with("Lizards-Source: "), "{}", refused.reason);
 }

@@ -1,6 +1,8 @@
 //! What a payload would become: asked by gRPC, by NATS and on the command line, it is what the
 //! pipeline then makes of it, and asking leaves nothing behind.
 
+mod owners;
+
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -57,9 +59,15 @@ struct House {
 
 impl House {
     async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A processor with these settings.
+    async fn with(settings: &[(&str, &str)]) -> Self {
         install_crypto();
         let nats = NatsServer::start().await;
-        let installation = Installation::at(&nats.url());
+        let mut installation = Installation::at(&nats.url());
+        settings.iter().for_each(|(key, value)| installation.set(key, value));
         let registry = Registry::at(&nats.url()).await;
         let broker = JetStream::new(registry.nats.clone(), StreamsConfig::default());
         let process = installation.role("process");
@@ -76,7 +84,7 @@ impl House {
     }
 
     async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+        channel(&self.address).await
     }
 
     async fn by_grpc(
@@ -84,7 +92,15 @@ impl House {
         content: &str,
         metadata: &[(&'static str, &str)],
     ) -> Result<ProcessingResponse, Status> {
-        let mut client = tonic::client::Grpc::new(self.channel().await);
+        Self::by_grpc_at(&self.address, content, metadata).await
+    }
+
+    async fn by_grpc_at(
+        address: &str,
+        content: &str,
+        metadata: &[(&'static str, &str)],
+    ) -> Result<ProcessingResponse, Status> {
+        let mut client = tonic::client::Grpc::new(channel(address).await);
         client.ready().await.unwrap();
         let mut request = tonic::Request::new(RawData { content: content.to_owned() });
         for (name, value) in metadata {
@@ -143,6 +159,10 @@ impl House {
         }
         states
     }
+}
+
+async fn channel(address: &str) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 fn map(headers: &[(&'static str, &str)]) -> HeaderMap {

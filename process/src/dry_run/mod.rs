@@ -12,12 +12,11 @@
 //!
 //! What it cannot know: whether the stream's duplicate window has an id that the memory has forgotten.
 //!
-//! What it cannot withstand: a decoder that panics is caught here as in the pipeline, but a payload that
-//! ends the process, as by a stack that overflows or memory that runs out, ends the one that dry-runs it.
-//! It is one only: others are asked when the payload has been read here. No try is counted for it, for it
-//! is in no stream; the process that begins after it is one that others may count
-//! ([`care`](crate::engine)), so whoever asks about such a payload again and again, while payloads wait,
-//! makes the pipeline take these one by one.
+//! What it cannot withstand: a decoder that panics is caught, as in the pipeline, but a payload that ends
+//! its process (a stack that overflows, memory that runs out) ends the one that dry-runs it. That is one
+//! process: the owners are asked only when the payload has been read here. The pipeline counts no try for
+//! it, for such a payload is in no stream; what it sees is a process that has ended. Who dry-runs it again
+//! and again, while payloads wait, makes the pipeline careful, and so slow, for as long (`engine/care.rs`).
 
 mod answer;
 mod endpoint;

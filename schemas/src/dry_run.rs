@@ -84,7 +84,7 @@ pub struct DryRejection {
 pub struct NotAsked {
     /// The rules, as they are named in `process.rules`, and `duplicate`.
     pub rules: Vec<String>,
-    /// The symbols of the payload that this is so for.
+    /// The symbols of the payload that this is so for; of very many the first.
     pub symbols: BTreeSet<Symbol>,
     /// Why.
     pub why: String,

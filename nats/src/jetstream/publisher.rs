@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    pin::pin,
+    pin::{Pin, pin},
     time::Duration,
 };
 
@@ -10,8 +10,8 @@ use async_nats::{Client, HeaderMap, HeaderName, Subscriber, client::PublishError
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::unreachable;
 use crate::{BrokerError, NewMessage, Publisher, Receipt, topology::Stream};
@@ -30,8 +30,8 @@ const FENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 ///
 /// Its connection never reconnects (see `Nats::session`), and the server stores what comes over
 /// one connection in order: what is stored is a prefix of what was sent. An exclusive session
-/// proves more: each message names the sequence it expects the stream to be at and the id of the
-/// message there (`Nats-Expected-Last-Sequence`, `Nats-Expected-Last-Msg-Id`), so that the first
+/// proves more: each message names the id of the one before it (`Nats-Expected-Last-Msg-Id`), and
+/// where that has none or is not ours its sequence (`Nats-Expected-Last-Sequence`), so that the first
 /// write of another session ends this one. The sequence alone would not do: of many messages in
 /// flight a foreign one takes the place of just one, and those behind it would fit again.
 ///
@@ -45,6 +45,10 @@ pub(super) struct Session {
     receipts: Subscriber,
     inbox: String,
     dead: CancellationToken,
+    /// These two wait for as long as the session lives: to begin anew with each message cost more.
+    died: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Never later than the receipt of the oldest in flight is due.
+    clock: Pin<Box<Sleep>>,
     /// The streams it may write into.
     streams: Vec<(Stream, Guard)>,
     /// In the order of sending; the front has the ticket `first_ticket`.
@@ -95,12 +99,17 @@ impl Guard {
         match self {
             Self::Open => {}
             Self::Tip(tip) => {
-                headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, tip.sequence.to_string());
                 let mut names = message.headers.iter();
                 let id = names.find(|(name, _)| *name == schemas::headers::MESSAGE_ID);
                 let id = id.map(|(_, id)| id.clone());
-                if let Some(last_id) = std::mem::replace(&mut tip.id, id) {
-                    headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
+                match std::mem::replace(&mut tip.id, id) {
+                    Some(last_id) => {
+                        headers.insert(header::NATS_EXPECTED_LAST_MESSAGE_ID, last_id);
+                    }
+                    None => {
+                        let sequence = tip.sequence.to_string();
+                        headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, sequence);
+                    }
                 }
                 tip.sequence += 1;
             }
@@ -155,6 +164,8 @@ impl Session {
             client,
             receipts,
             inbox,
+            died: Box::pin(dead.clone().cancelled_owned()),
+            clock: Box::pin(sleep(RECEIPT_TIMEOUT)),
             dead,
             streams,
             in_flight: VecDeque::new(),
@@ -213,13 +224,19 @@ impl Session {
 
     /// Waits for the next answer of the server. Cancel safe.
     async fn answer_in_time(&mut self) -> Result<Option<async_nats::Message>, BrokerError> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        tokio::select! {
-            biased;
-            answer = timeout_at(since + RECEIPT_TIMEOUT, self.receipts.next()) => {
-                answer.map_err(|_| unreachable("no receipt came in time"))
+        let deadline = *self.waiting_since.get_or_insert_with(Instant::now) + RECEIPT_TIMEOUT;
+        loop {
+            tokio::select! {
+                biased;
+                answer = self.receipts.next() => return Ok(answer),
+                () = &mut self.died => return Err(unreachable("the connection broke")),
+                () = &mut self.clock => {
+                    if Instant::now() >= deadline {
+                        return Err(unreachable("no receipt came in time"));
+                    }
+                    self.clock.as_mut().reset(deadline);
+                }
             }
-            () = self.dead.cancelled() => Err(unreachable("the connection broke")),
         }
     }
 

@@ -74,11 +74,23 @@ impl History {
         }
         // What follows one of the future is not late.
         if !is(Flag::OutOfOrder) && !is(Flag::Future) {
-            self.in_order.retain(|(_, source, _)| *source != tick.source);
-            if self.in_order.len() == MAX_SOURCES {
-                self.in_order.remove(0);
+            self.follow(ordinal, tick);
+        }
+    }
+
+    /// The tick is the newest of its source. The source of the newest is the last.
+    fn follow(&mut self, ordinal: Ordinal, tick: &Tick) {
+        match self.in_order.iter().position(|(_, source, _)| *source == tick.source) {
+            Some(known) => self.in_order[known..].rotate_left(1),
+            None => {
+                if self.in_order.len() == MAX_SOURCES {
+                    self.in_order.remove(0);
+                }
+                self.in_order.push((ordinal, tick.source.clone(), tick.ts));
             }
-            self.in_order.push((ordinal, tick.source.clone(), tick.ts));
+        }
+        if let Some((newest, _, ts)) = self.in_order.last_mut() {
+            (*newest, *ts) = (ordinal, tick.ts);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{BATCH, Mark};
 use crate::{metrics as names, place::Keeper, spool::Spool, status::Status};
 
 /// How many payloads, and but for the last batch how many bytes of them, are in memory at most.
-pub(super) const WINDOW: usize = 1_024;
+pub(super) const WINDOW: usize = 4_096;
 const WINDOW_BYTES: usize = 32 * 1024 * 1024;
 
 /// What was fetched and is not confirmed, in three parts, oldest first: what was sent in this

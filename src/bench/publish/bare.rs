@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::bench::trades;
 
 /// Messages without a receipt, as ours has.
-const WINDOW: usize = 1_024;
+const WINDOW: usize = 4_096;
 
 /// Which publisher.
 #[derive(Args)]

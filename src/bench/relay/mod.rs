@@ -56,7 +56,7 @@ pub(crate) struct Options {
 pub(crate) enum What {
     /// Trades a second: the bare relays, one processor, and two
     Rate,
-    /// The same with 10 and with 20,000 symbols
+    /// A bare relay and one processor with 10 and with 20,000 symbols
     Symbols,
     /// The same with a core that only nats-server uses: who then is the limit?
     Apart,
@@ -140,9 +140,12 @@ async fn compare(
 
 async fn symbols(options: &Options, config: &Config, report: &mut Report) -> Result<()> {
     let (few, many) = (trades::made(options.messages, 10), trades::made(options.messages, 20_000));
-    let mut rows = in_turn(options, config, None, &[Target::Ours(1); 2], &[&few, &many]).await?;
-    for (row, symbols) in rows.iter_mut().zip(["10", "20,000"]) {
-        row.name = format!("ours, {symbols} symbols");
+    // What more subjects cost the server shows beside a relay to which they are nothing.
+    let targets = [Target::Inbox, Target::Inbox, Target::Ours(1), Target::Ours(1)];
+    let payloads = [&few, &many, &few, &many];
+    let mut rows = in_turn(options, config, None, &targets, &payloads).await?;
+    for (row, symbols) in rows.iter_mut().zip(["10", "20,000"].into_iter().cycle()) {
+        row.name = format!("{}, {symbols} symbols", row.name);
     }
     let section = Section { what: What::Symbols, rows };
     print(&section)?;

@@ -10,6 +10,7 @@ mod alphavantage;
 mod bars;
 mod binance;
 mod coinbase;
+mod columns;
 mod csv_row;
 mod finnhub;
 mod finnhub_quote;

@@ -22,17 +22,18 @@ pub(super) enum Numbers {
 
 impl Numbers {
     /// As configured; `written` are the numbers of the payload, in `currency`.
-    pub(super) fn of<'a>(
+    pub(super) fn of(
         format: NumberFormat,
         currency: &str,
-        written: impl Iterator<Item = &'a str>,
+        written: impl Iterator<Item = impl AsRef<str>>,
     ) -> Self {
         match format {
             NumberFormat::Plain => Self::Plain,
             NumberFormat::Point => Self::Separated('.'),
             NumberFormat::Comma => Self::Separated(','),
             NumberFormat::Auto => {
-                let mut said = written.filter_map(|number| own_separator(bare(number, currency).1));
+                let own = |number: &str| own_separator(bare(number, currency).1);
+                let mut said = written.filter_map(|number| own(number.as_ref()));
                 let first = said.next();
                 Self::Inferred(first.filter(|first| said.all(|other| other == *first)))
             }

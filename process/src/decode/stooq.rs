@@ -4,29 +4,32 @@
 //! whatever the exchange. A symbol that Stooq does not know, or that was not traded, has `N/D` in
 //! every column.
 
-use csv::{ByteRecord, ReaderBuilder};
+use csv::ByteRecord;
 use jiff::tz::TimeZone;
 use schemas::{Rejection, TickKind};
 
 use super::{
     Decoded, Event, MAX_EVENTS,
     bars::{self, Row},
+    columns::{self, Columns},
     invalid, malformed, missing, text, too_many,
 };
 
 /// Where Stooq's clocks are.
 const ZONE: &str = "Europe/Warsaw";
 
+const COLUMNS: [&str; 5] = ["Symbol", "Date", "Time", "Close", "Volume"];
+
 /// What stands for nothing.
 const NO_DATA: &str = "N/D";
 
 pub(super) fn decode(body: &[u8], currency: &str, events: &mut Vec<Event>) {
     let before = events.len();
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(body);
-    let mut lines = reader.byte_records();
+    let mut lines = columns::lines(body);
     let Some(Ok(header)) = lines.next() else {
         return events.push(Err(malformed("it has no header")));
     };
+    let columns = &Columns::find(&header, COLUMNS);
     let zone = match bars::zone("time zone", ZONE) {
         Ok(zone) => zone,
         Err(rejection) => return events.push(Err(rejection)),
@@ -37,7 +40,7 @@ pub(super) fn decode(body: &[u8], currency: &str, events: &mut Vec<Event>) {
             return events.push(Err(too_many("lines")));
         }
         events.push(match line {
-            Ok(fields) => Line { header: &header, fields, row: Row(row) }.event(&zone, currency),
+            Ok(fields) => Line { columns, fields, row: Row(row) }.event(&zone, currency),
             Err(fault) => Err(malformed(format!("it is not CSV: {fault}{}", Row(row)))),
         });
     }
@@ -47,7 +50,7 @@ pub(super) fn decode(body: &[u8], currency: &str, events: &mut Vec<Event>) {
 }
 
 struct Line<'a> {
-    header: &'a ByteRecord,
+    columns: &'a Columns<'a>,
     fields: ByteRecord,
     row: Row,
 }
@@ -85,9 +88,7 @@ impl Line<'_> {
     }
 
     fn text(&self, name: &str) -> Result<Option<&str>, Rejection> {
-        let column =
-            self.header.iter().position(|column| column.eq_ignore_ascii_case(name.as_bytes()));
-        let Some(bytes) = column.and_then(|column| self.fields.get(column)) else {
+        let Some(bytes) = self.columns.get(name).and_then(|column| self.fields.get(column)) else {
             return Ok(None);
         };
         let text = std::str::from_utf8(bytes)

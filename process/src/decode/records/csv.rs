@@ -7,7 +7,7 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use schemas::Rejection;
 
 use super::{Mapping, Row, without_mark};
-use crate::decode::{Event, MAX_EVENTS, invalid, malformed, too_many};
+use crate::decode::{Event, MAX_EVENTS, columns::Columns, invalid, malformed, too_many};
 
 /// How often reading begins again after a line whose quotation marks are not right. Each time may
 /// read to the end, so it is bounded.
@@ -15,23 +15,15 @@ const MAX_BAD_QUOTES: usize = 100;
 
 /// A line, and where its columns are.
 struct Line<'a> {
-    header: &'a ByteRecord,
+    columns: &'a Columns<'a>,
     fields: &'a ByteRecord,
     /// From 1 on, without the header.
     number: usize,
 }
 
-impl Line<'_> {
-    fn column(&self, name: &str) -> Option<usize> {
-        self.header
-            .iter()
-            .position(|column| column.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    }
-}
-
 impl Row for Line<'_> {
     fn field(&self, name: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
-        let Some(bytes) = self.column(name).and_then(|column| self.fields.get(column)) else {
+        let Some(bytes) = self.columns.get(name).and_then(|column| self.fields.get(column)) else {
             return Ok(None);
         };
         let text = std::str::from_utf8(bytes)
@@ -41,7 +33,7 @@ impl Row for Line<'_> {
     }
 
     fn place(&self, name: &str) -> String {
-        match self.column(name) {
+        match self.columns.get(name) {
             Some(column) => format!(" (row {}, column {})", self.number, column + 1),
             None => format!(" (row {})", self.number),
         }
@@ -59,9 +51,10 @@ pub(in crate::decode) fn decode(body: &[u8], mapping: &Mapping, events: &mut Vec
     let Some(header) = header else {
         return events.push(Err(malformed("the quotation marks of its header are not right")));
     };
+    let columns = &Columns::find(header, mapping.names());
     let rows: Vec<Option<Line<'_>>> = (1..)
         .zip(lines)
-        .map(|(number, fields)| Some(Line { header, fields: fields.as_ref()?, number }))
+        .map(|(number, fields)| Some(Line { columns, fields: fields.as_ref()?, number }))
         .collect();
     let numbers = mapping.numbers(rows.iter().flatten());
     events.extend((1..).zip(&rows).map(|(number, row)| {

@@ -56,9 +56,8 @@ impl Mapping {
 
     /// How the numbers of these rows are written.
     fn numbers<'a, R: Row + 'a>(&self, rows: impl Iterator<Item = &'a R>) -> Numbers {
-        let written: Vec<Cow<'_, str>> =
-            rows.filter_map(|row| row.field(&self.fields.price).ok().flatten()).collect();
-        Numbers::of(self.fields.numbers, &self.currency, written.iter().map(AsRef::as_ref))
+        let written = rows.filter_map(|row| row.field(&self.fields.price).ok().flatten());
+        Numbers::of(self.fields.numbers, &self.currency, written)
     }
 
     fn event(&self, row: &impl Row, numbers: Numbers) -> Event {
@@ -86,6 +85,12 @@ impl Mapping {
                 .read(&required(time)?)
                 .map_err(|fault| invalid(time, &row.place(time), fault))?,
         })
+    }
+
+    /// What the fields are called that mean something.
+    fn names(&self) -> [&str; 6] {
+        let Records { symbol, price, size, exchange, currency, time, .. } = &self.fields;
+        [symbol, price, size, exchange, currency, time].map(String::as_str)
     }
 
     /// What separates the fields of a CSV file: one ASCII character, says the check.

@@ -162,6 +162,15 @@ fn a_payload_of_too_many_rows_is_one_rejection() {
     }
 }
 
+/// It was searched for every row, and every row had the room for as many fields: 60 GB.
+#[test]
+fn a_header_as_long_as_its_file_is_no_burden() {
+    let body = ",".repeat(400_000) + "\n" + &"A\n".repeat(19_000);
+    for format in [Format::Csv, Format::StooqQuotes] {
+        assert_eq!(decode(format, body.as_bytes()).len(), 19_000, "{format:?}");
+    }
+}
+
 #[test]
 fn a_mapping_that_does_not_work_names_its_key() {
     let change = |change: fn(&mut Records)| {

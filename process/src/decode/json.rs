@@ -124,6 +124,18 @@ pub(super) fn optional_string<'a>(
     }
 }
 
+/// A text that is in every event of its payload: bounded, for a long one would be there as often.
+pub(super) fn shared_string(name: &str, field: Field<'_>) -> Result<Option<String>, Rejection> {
+    const MOST: usize = 256;
+    match optional_string(name, field)? {
+        Some(text) if text.len() > MOST => {
+            let fault = format!("{:?}… is longer than {MOST} bytes", text::shorten(&text));
+            Err(invalid(name, &"", fault))
+        }
+        text => Ok(text.map(Cow::into_owned)),
+    }
+}
+
 /// A whole number that is not negative.
 pub(super) fn integer(name: &str, field: Field<'_>) -> Result<u64, Rejection> {
     let raw = field.ok_or_else(|| missing(name, &""))?;

@@ -163,13 +163,13 @@ fn bars(outcome: &Outcome<'_>, currency: &str) -> Result<Vec<Event>, Rejection> 
     let meta = answer.meta.ok_or_else(|| missing("meta", &""))?;
     let meta: Meta<'_> = json::object(meta.get().as_bytes())?;
     let symbol = symbol(outcome, meta.symbol)?;
-    let length = json::optional_string("meta.interval", meta.interval)?.unwrap_or_default();
+    let length = json::shared_string("meta.interval", meta.interval)?.unwrap_or_default();
     let zone = match json::optional_string("meta.exchange_timezone", meta.exchange_timezone)? {
         Some(zone) if !zone.is_empty() => bars::zone("meta.exchange_timezone", &zone)?,
         _ => TimeZone::UTC,
     };
     let currency = self::currency(&symbol, meta.currency, currency)?;
-    let exchange = json::optional_string("meta.exchange", meta.exchange)?.map(Cow::into_owned);
+    let exchange = json::shared_string("meta.exchange", meta.exchange)?;
     let values = json::list("values", answer.values)?;
     if values.is_empty() {
         return Err(missing("values", &": there are no bars"));
@@ -226,10 +226,10 @@ fn symbol(outcome: &Outcome<'_>, said: Field<'_>) -> Result<Symbol, Rejection> {
 
 /// As it is named; that of a pair such as `EUR/USD` is its second part.
 fn currency(symbol: &Symbol, named: Field<'_>, otherwise: &str) -> Result<String, Rejection> {
-    let named = json::optional_string("currency", named)?.filter(|named| !named.is_empty());
+    let named = json::shared_string("currency", named)?.filter(|named| !named.is_empty());
     let pair = symbol.as_str().split(':').next().and_then(|name| name.split_once('/'));
     Ok(match (named, pair) {
-        (Some(named), _) => named.into_owned(),
+        (Some(named), _) => named,
         (None, Some((_, quote))) => quote.to_owned(),
         (None, None) => otherwise.to_owned(),
     })

@@ -131,16 +131,13 @@ struct Series {
 
 impl Series {
     fn read(meta: &Meta<'_>, asked: Option<&Symbol>, currency: &str) -> Result<Self, Rejection> {
-        let optional = |name, field| {
-            Ok::<_, Rejection>(json::optional_string(name, field)?.map(|text| text.into_owned()))
-        };
-        let length = optional("meta.dataGranularity", meta.length)?;
-        let named = optional("meta.currency", meta.currency)?;
+        let length = json::shared_string("meta.dataGranularity", meta.length)?;
+        let named = json::shared_string("meta.currency", meta.currency)?;
         Ok(Self {
             symbol: bars::symbol("meta.symbol", asked, meta.symbol)?,
             length: length.unwrap_or_default(),
             currency: named.unwrap_or_else(|| currency.to_owned()),
-            exchange: optional("meta.exchangeName", meta.exchange)?,
+            exchange: json::shared_string("meta.exchangeName", meta.exchange)?,
         })
     }
 

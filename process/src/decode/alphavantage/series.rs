@@ -72,11 +72,11 @@ impl<'a> Series<'a> {
             let found = meta.iter().find(|(key, _)| key.ends_with(name));
             found.map(|(_, value)| *value)
         };
-        let interval = json::optional_string("Meta Data.Interval", field(". Interval"))?;
+        let interval = json::shared_string("Meta Data.Interval", field(". Interval"))?;
         let zone = json::string("Meta Data.Time Zone", field(". Time Zone"))?;
         Ok(Self {
             symbol: bars::symbol("Meta Data.Symbol", asked, field(". Symbol"))?,
-            length: interval.map_or_else(|| "1d".to_owned(), |length| length.into_owned()),
+            length: interval.unwrap_or_else(|| "1d".to_owned()),
             zone: bars::zone("Meta Data.Time Zone", &zone)?,
             currency,
         })

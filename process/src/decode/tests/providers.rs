@@ -260,6 +260,40 @@ fn a_payload_of_too_many_bars_is_one_rejection() {
     }
 }
 
+/// It is in every bar: half a megabyte of it would be 20,000 times that.
+#[test]
+fn what_all_bars_of_a_payload_share_is_short() {
+    let long = "x".repeat(257);
+    for (format, body, field) in [
+        (Format::YahooChart, CHART.replace("NYQ", &long), "meta.exchangeName"),
+        (Format::YahooChart, CHART.replace("\"1m\"", &format!("{long:?}")), "meta.dataGranularity"),
+        (Format::YahooChart, CHART.replace("USD", &long), "meta.currency"),
+        (
+            Format::AlphaVantageSeries,
+            INTRADAY.replace("\"5min\"", &format!("{long:?}")),
+            "Meta Data.Interval",
+        ),
+        (
+            Format::TwelveDataSeries,
+            format!(r#"{{"meta":{{"symbol":"A","interval":"{long}"}},"values":[]}}"#),
+            "meta.interval",
+        ),
+        (
+            Format::TwelveDataSeries,
+            format!(r#"{{"meta":{{"symbol":"A","exchange":"{long}"}},"values":[]}}"#),
+            "meta.exchange",
+        ),
+        (
+            Format::TwelveDataSeries,
+            format!(r#"{{"meta":{{"symbol":"A","currency":"{long}"}},"values":[]}}"#),
+            "currency",
+        ),
+    ] {
+        let fault = format!("invalid_field: {field}: {:?}… is longer than 256 bytes", &long[..40]);
+        assert_eq!(lines(format, Some("IBM"), &body.replace("\"A\"", "\"IBM\"")), [fault]);
+    }
+}
+
 proptest! {
     /// In = out + rejected: as many events as rows, those that are right become ticks, and every
     /// digit is kept.

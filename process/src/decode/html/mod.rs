@@ -85,15 +85,14 @@ impl Site {
 
     pub(super) fn decode(&self, raw: &RawTick, events: &mut Vec<Event>) {
         let text = charset::text(&raw.body, &raw.content_type);
-        let Some(page) = page::parse(&text) else {
-            let most = page::max_nodes(&text);
-            let fault = format!("the page has more than {most} elements and texts, many left open");
-            return events.push(Err(malformed(fault)));
+        let page = match page::parse(&text) {
+            Ok(page) => page,
+            Err(fault) => return events.push(Err(malformed(fault.to_string()))),
         };
         let Some(of_site) = &self.rows else {
             let row = page.root_element();
             let written = self.price.written(row);
-            let numbers = self.numbers(written.as_deref().into_iter());
+            let numbers = self.numbers(written.into_iter());
             return events.push(self.row(row, numbers, "", raw));
         };
         let rows: Vec<_> = page.select(&of_site.selector).take(MAX_EVENTS + 1).collect();
@@ -104,15 +103,15 @@ impl Site {
         if rows.len() > MAX_EVENTS {
             return events.push(Err(too_many("rows")));
         }
-        let written: Vec<_> = rows.iter().filter_map(|row| self.price.written(*row)).collect();
-        let numbers = self.numbers(written.iter().map(String::as_str));
+        // One at a time: rows that stand in one another have their texts in common.
+        let numbers = self.numbers(rows.iter().filter_map(|row| self.price.written(*row)));
         for (index, row) in rows.into_iter().enumerate() {
             events.push(self.row(row, numbers, &format!(" (row {})", index + 1), raw));
         }
     }
 
     /// How the numbers of a page are written that has these prices.
-    fn numbers<'a>(&self, prices: impl Iterator<Item = &'a str>) -> Numbers {
+    fn numbers(&self, prices: impl Iterator<Item = String>) -> Numbers {
         Numbers::of(self.numbers, &self.currency, prices)
     }
 

@@ -193,3 +193,20 @@ fn a_site_that_cannot_be_read_names_its_key() {
     }
     assert_eq!(fault(&[table(), single()]), "html[1].name: \"shop\" is there twice");
 }
+#[test]
+fn rows_do_not_stand_in_one_another_without_end() {
+    let site = || HtmlSite {
+        rows: "div".into(),
+        symbol: Some(attribute("", "id")),
+        price: HtmlField::default(),
+        ..single()
+    };
+    let page = |rows: usize| "<div id=A>".repeat(rows) + &"1".repeat(20);
+    let read = |rows| read(site(), None, page(rows).as_bytes());
+    assert_eq!(read(3), ["A 11111111111111111111 - EUR 2024-01-01T00:00:00Z"; 3]);
+    // The text is that of every row: so many times it would take gigabytes.
+    assert_eq!(
+        read(20_000),
+        ["malformed: the elements of the page stand in one another more than 512 deep"]
+    );
+}

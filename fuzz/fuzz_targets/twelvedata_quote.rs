@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|body: &[u8]| lizards_fuzz::decode(schemas::Format::TwelveDataQuote, body));
+libfuzzer_sys::fuzz_target!(|body: &[u8]| lizards_fuzz::decode(
+    schemas::Format::TwelveDataQuote,
+    body
+));

@@ -1,12 +1,20 @@
-//! What every decoder must keep, whatever the bytes: it does not panic, something comes of every
-//! payload, and no payload becomes more events than it may.
+//! What every decoder must keep, whatever the bytes: it does not panic, every event of a payload is a
+//! tick or a rejection, and neither their number nor their size grows without end.
+
+mod events;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use process::Outcome;
 use schemas::{Format, RawTick, Source, Symbol};
 
-/// More than a payload may hold, and not much more than its bytes.
+/// More than a payload may hold.
 const MAX_EVENTS: usize = 20_000;
+
+/// The texts of the events may take so many times the payload, for what is escaped in an error, and
+/// so many bytes for each event, for what an error says and what all of a payload share.
+const TIMES: usize = 8;
+const BYTES_AN_EVENT: usize = 1_024;
 
 /// Decodes the bytes as a payload of that format.
 pub fn decode(format: Format, body: &[u8]) {
@@ -21,7 +29,13 @@ pub fn decode(format: Format, body: &[u8]) {
         columns: (format == Format::CsvRow).then(|| "ts_ms,symbol,price,size,exchange".into()),
         body: Bytes::copy_from_slice(body),
     };
-    let counted = process::count_events(&raw).expect("the site of the targets works");
-    let (ticks, rejected) = counted;
-    assert!((1..=MAX_EVENTS).contains(&(ticks + rejected)), "{ticks} ticks, {rejected} rejections");
+    let Outcome { ticks, rejected, bytes } =
+        process::outcome(&raw).expect("the site of the targets works");
+    let events = ticks + rejected;
+    assert!((1..=MAX_EVENTS).contains(&events), "{ticks} ticks, {rejected} rejections");
+    let whole = (ticks, rejected) == (0, 1);
+    let expected = events::of(format, body);
+    assert!(whole || expected.contains(&events), "{events} events, not {expected:?}");
+    let most = TIMES * body.len() + BYTES_AN_EVENT * events;
+    assert!(bytes <= most, "{events} events of {bytes} bytes, from {}", body.len());
 }

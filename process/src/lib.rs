@@ -25,7 +25,7 @@ mod store;
 mod testing;
 mod validate;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::SignedDuration;
 use schemas::{HtmlField, HtmlSite, RawTick, Records};
@@ -90,9 +90,36 @@ pub fn check(config: &Config, payloads: &Payloads) -> Result<(), Error> {
     Decoder::new(&config.currency, &payloads.sites, &payloads.records).map(drop)
 }
 
-/// Decodes a payload as processing does, with a site whose rows are paragraphs, and gives how many
-/// of its events are ticks and how many are rejected: for the fuzz targets.
-pub fn count_events(raw: &RawTick) -> Result<(usize, usize), Error> {
+/// What has become of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Events that are ticks.
+    pub ticks: usize,
+    /// Events that are not.
+    pub rejected: usize,
+    /// How many bytes the texts of all these take.
+    pub bytes: usize,
+}
+
+/// Decodes a payload as processing does, with a site whose rows are paragraphs: for the fuzz targets.
+pub fn outcome(raw: &RawTick) -> Result<Outcome, Error> {
+    /// With its settings; the same for every payload.
+    static DECODER: OnceLock<Decoder> = OnceLock::new();
+    let decoder = match DECODER.get() {
+        Some(decoder) => decoder,
+        None => {
+            let decoder = fuzzed()?;
+            DECODER.get_or_init(|| decoder)
+        }
+    };
+    let mut events = Vec::new();
+    decoder.decode(raw, &mut events);
+    let ticks = events.iter().filter(|event| event.is_ok()).count();
+    let bytes = events.iter().map(decode::text_bytes).sum();
+    Ok(Outcome { ticks, rejected: events.len() - ticks, bytes })
+}
+
+fn fuzzed() -> Result<Decoder, Error> {
     let field = |attribute: &str, after: &str| {
         let (attribute, after) = (attribute.to_owned(), after.to_owned());
         Some(HtmlField { attribute, after, ..HtmlField::default() })
@@ -106,10 +133,7 @@ pub fn count_events(raw: &RawTick) -> Result<(usize, usize), Error> {
         currency_field: field("lang", ""),
         ..HtmlSite::default()
     };
-    let mut events = Vec::new();
-    Decoder::new("USD", &[site], &[])?.decode(raw, &mut events);
-    let ticks = events.iter().filter(|event| event.is_ok()).count();
-    Ok((ticks, events.len() - ticks))
+    Decoder::new("USD", &[site], &[])
 }
 
 /// Runs the role until shutdown.

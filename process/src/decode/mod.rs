@@ -170,6 +170,17 @@ impl Decoder {
     }
 }
 
+/// How many bytes the texts of an event take.
+pub(crate) fn text_bytes(event: &Event) -> usize {
+    match event {
+        Ok(event) => {
+            let optional = [&event.identity, &event.exchange];
+            event.currency.len() + optional.into_iter().flatten().map(String::len).sum::<usize>()
+        }
+        Err(rejection) => rejection.detail.len(),
+    }
+}
+
 /// Whatever was decoded before a panic is not trusted.
 fn guarded(events: &mut Vec<Event>, decode: impl FnOnce(&mut Vec<Event>)) {
     let before = events.len();

@@ -176,14 +176,35 @@ proptest! {
 }
 
 proptest! {
+    /// In = out + rejected: as many events as trades, and those that are right become ticks.
     #[test]
-    fn every_trade_of_a_message_is_one_event(prices in proptest::collection::vec("[0-9a-z.]{1,6}", 1..40)) {
-        let data: Vec<String> = prices
-            .iter()
-            .map(|price| format!(r#"{{"symbol":"A/B","price":"{price}","qty":1,"trade_id":1,"timestamp":"2024-01-01T00:00:00Z"}}"#))
+    fn every_trade_of_a_message_is_one_event(rows in proptest::collection::vec((any::<bool>(), 1..1_000_000_u32), 1..40)) {
+        let good = rows.iter().filter(|(good, _)| *good).count();
+        let all = |trade: fn(&str) -> String| {
+            let trades = rows.iter().map(|(good, price)| trade(&if *good { price.to_string() } else { "true".to_owned() }));
+            trades.collect::<Vec<_>>().join(",")
+        };
+        let kraken = all(|price| format!(r#"{{"symbol":"A/B","price":{price},"qty":1,"trade_id":1,"timestamp":"2024-01-01T00:00:00Z"}}"#));
+        let finnhub = all(|price| format!(r#"{{"s":"A","p":{price},"v":1,"t":1672348887666}}"#));
+        let alpaca = all(|price| format!(r#"{{"T":"t","i":1,"S":"A","x":"D","p":{price},"s":1,"t":"2021-02-22T15:51:44Z"}}"#));
+        let packed = schemas::msgpack::from_json(serde_json::from_str(&format!("[{alpaca}]")).unwrap());
+        let mut names = 0..;
+        let quotes: Vec<_> = all(|price| format!(r#"{{"close":{price},"timestamp":1}}"#))
+            .replace("},{", "}\n{")
+            .lines()
+            .map(|quote| format!(r#""S{}":{quote}"#, names.next().unwrap()))
             .collect();
-        let body = format!(r#"{{"channel":"trade","data":[{}]}}"#, data.join(","));
-        prop_assert_eq!(decode(Format::KrakenTrade, body.as_bytes()).len(), prices.len());
+        for (format, body) in [
+            (Format::KrakenTrade, format!(r#"{{"channel":"trade","data":[{kraken}]}}"#).into_bytes()),
+            (Format::FinnhubTrades, format!(r#"{{"type":"trade","data":[{finnhub}]}}"#).into_bytes()),
+            (Format::AlpacaJson, format!("[{alpaca}]").into_bytes()),
+            (Format::AlpacaMsgpack, packed),
+            (Format::TwelveDataQuote, format!("{{{}}}", quotes.join(",")).into_bytes()),
+        ] {
+            let events = decode(format, &body);
+            prop_assert_eq!(events.len(), rows.len());
+            prop_assert_eq!(events.iter().filter(|event| event.is_ok()).count(), good);
+        }
     }
 
     #[test]

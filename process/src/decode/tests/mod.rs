@@ -2,6 +2,11 @@ mod feeds;
 mod providers;
 mod records;
 
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use schemas::{HtmlField, NumberFormat, Source, Stage};
@@ -228,6 +233,34 @@ fn a_bad_selector_names_its_key() {
     assert!(error.starts_with("html[1].rows: \"tr[\""), "{error}");
 }
 
+/// With seeds from which the fuzzer comes past the first checks.
+#[test]
+fn every_format_has_a_fuzz_target() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let read = |path: PathBuf| {
+        fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
+    };
+    let manifest = read(fuzz.join("Cargo.toml"));
+    for format in Format::ALL {
+        let name = format.as_str().replace('-', "_");
+        assert!(manifest.contains(&format!("name = {name:?}")), "{name} is not in the manifest");
+        let target = read(fuzz.join(format!("fuzz_targets/{name}.rs")));
+        assert!(target.contains(&format!("schemas::Format::{format:?},")), "{name}: {target}");
+        let ticks = |seed: io::Result<fs::DirEntry>| {
+            let source = if format == Format::Html { "html:fuzz" } else { "push:fuzz" };
+            let raw = RawTick {
+                source: Source::new(source).unwrap(),
+                symbol: (format == Format::FinnhubQuote).then(|| Symbol::new("A").unwrap()),
+                columns: Some("ts_ms,symbol,price,size,exchange".into()),
+                ..raw(format, &fs::read(seed.unwrap().path()).unwrap())
+            };
+            crate::outcome(&raw).unwrap().ticks
+        };
+        let seeds = fs::read_dir(fuzz.join("seeds").join(&name)).unwrap();
+        assert_ne!(seeds.map(ticks).sum::<usize>(), 0, "no seed of {name} becomes a tick");
+    }
+}
+
 /// Pieces of payloads, so that random ones come far.
 fn soup() -> impl Strategy<Value = String> {
     const PIECES: &[&str] = &[
@@ -307,6 +340,8 @@ proptest! {
                     | Format::FinnhubQuote
             );
             prop_assert!(events.len() == 1 || !is_one && !events.is_empty());
+            let bytes: usize = events.iter().map(text_bytes).sum();
+            prop_assert!(bytes <= 8 * soup.len() + 1_024 * events.len());
         }
     }
 

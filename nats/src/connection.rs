@@ -108,6 +108,11 @@ pub struct Nats {
 /// that elects a leader answers the next one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How many deliveries may wait for a reader. More than the server sends ahead, which are 32 MiB by its
+/// flow control, with 64 bytes of subjects each and more: the client library drops what finds no room, and
+/// a reader that misses one has to begin again.
+const DELIVERIES: usize = 32 * 1024 * 1024 / 64;
+
 /// The oldest server that is supported: older ones ignore some of what we ask for without an error.
 const OLDEST_SERVER: (u64, u64) = (2, 14);
 
@@ -118,7 +123,7 @@ impl Nats {
         lease_ttl: Duration,
         replicas: usize,
     ) -> Result<Self, ConnectError> {
-        let client = config.open("lizards").await?;
+        let client = config.open(ConnectOptions::new(), "lizards").await?;
         let info = client.server_info();
         let url = config.addresses_shown();
         if !is_new_enough(&info.version) {
@@ -127,7 +132,8 @@ impl Nats {
         if !info.jetstream {
             return Err(ConnectError::NoJetStream { url });
         }
-        let deliveries = config.open("lizards deliveries").await?;
+        let options = ConnectOptions::new().subscription_capacity(DELIVERIES);
+        let deliveries = config.open(options, "lizards deliveries").await?;
         let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
         Ok(Self { client, deliveries, jetstream, config: config.clone(), lease_ttl, replicas })
     }
@@ -217,8 +223,12 @@ impl NatsConfig {
     }
 
     /// A connection that reconnects by itself.
-    async fn open(&self, name: &str) -> Result<async_nats::Client, ConnectError> {
-        let options = self.with_credentials(ConnectOptions::new()).name(name);
+    async fn open(
+        &self,
+        options: ConnectOptions,
+        name: &str,
+    ) -> Result<async_nats::Client, ConnectError> {
+        let options = self.with_credentials(options).name(name);
         options.connect(self.addresses()).await.map_err(|fault| self.fault(&fault))
     }
 

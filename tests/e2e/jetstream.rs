@@ -7,7 +7,9 @@ use nats::{
     topology::{self, Stream, StreamsConfig},
 };
 
-use crate::{broker_conformance::conformance_tests, gate::Gate, servers::NatsServer};
+use crate::{
+    broker_conformance::conformance_tests, eventually::eventually, gate::Gate, servers::NatsServer,
+};
 
 async fn connect(url: String, lease_ttl: Duration) -> Nats {
     let config = NatsConfig { url, ..NatsConfig::default() };
@@ -109,5 +111,34 @@ async fn a_lease_is_kept_while_a_reader_has_much_to_read() {
     for sequence in 1..=MESSAGES {
         assert_eq!(reader.next().await.unwrap().sequence, sequence);
         assert!(!lease.lost().is_cancelled(), "lost while message {sequence} is read");
+    }
+}
+
+/// The server sends ahead by bytes, the client library drops by number: of small messages there may be
+/// very many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_falls_behind_misses_nothing() {
+    const MESSAGES: u64 = 250_000;
+    // By then the server sends so much ahead that far more than 65,536 of them wait.
+    const READ_BEFORE: u64 = 100_000;
+    let (server, broker) = start().await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    for sent in 1..=MESSAGES {
+        client.publish("ticks.raw.sim.A", "small".into()).await.unwrap();
+        // It drops what it is sent faster than it can store.
+        if sent % 10_000 == 0 {
+            eventually(Duration::from_secs(60), "the messages are stored", async || {
+                let stored = broker.state(Stream::Raw).await.ok()?.messages;
+                (stored == sent).then_some(())
+            })
+            .await;
+        }
+    }
+    let mut reader = broker.reader(Stream::Raw, &[], Start::Sequence(1)).await.unwrap();
+    for sequence in 1..=MESSAGES {
+        if sequence == READ_BEFORE {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        assert_eq!(reader.next().await.unwrap().sequence, sequence);
     }
 }

@@ -1,6 +1,6 @@
 //! The lines of a CSV file (RFC 4180), and where its columns are.
 
-use std::iter;
+use std::{iter, str::Utf8Error};
 
 use csv::{ByteRecord, ReaderBuilder};
 
@@ -32,5 +32,17 @@ impl<'a> Columns<'a> {
     /// The place of a column, from 0 on; nothing for a name that was not looked for.
     pub(super) fn get(&self, name: &str) -> Option<usize> {
         self.0.iter().find(|(known, _)| *known == name)?.1
+    }
+    /// What a line has in a column, without white space around it; nothing where that is all there is.
+    pub(super) fn text<'line>(
+        &self,
+        name: &str,
+        line: &'line ByteRecord,
+    ) -> Result<Option<&'line str>, Utf8Error> {
+        let Some(bytes) = self.get(name).and_then(|column| line.get(column)) else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(bytes)?.trim();
+        Ok((!text.is_empty()).then_some(text))
     }
 }

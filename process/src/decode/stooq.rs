@@ -88,12 +88,7 @@ impl Line<'_> {
     }
 
     fn text(&self, name: &str) -> Result<Option<&str>, Rejection> {
-        let Some(bytes) = self.columns.get(name).and_then(|column| self.fields.get(column)) else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| invalid(name, &self.row, "it is not UTF-8"))?
-            .trim();
-        Ok((!text.is_empty()).then_some(text))
+        let text = self.columns.text(name, &self.fields);
+        text.map_err(|_| invalid(name, &self.row, "it is not UTF-8"))
     }
 }

@@ -23,13 +23,9 @@ struct Line<'a> {
 
 impl Row for Line<'_> {
     fn field(&self, name: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
-        let Some(bytes) = self.columns.get(name).and_then(|column| self.fields.get(column)) else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| invalid(name, &self.place(name), "it is not UTF-8"))?
-            .trim();
-        Ok((!text.is_empty()).then_some(Cow::Borrowed(text)))
+        let text = self.columns.text(name, self.fields);
+        let text = text.map_err(|_| invalid(name, &self.place(name), "it is not UTF-8"))?;
+        Ok(text.map(Cow::Borrowed))
     }
 
     fn place(&self, name: &str) -> String {
